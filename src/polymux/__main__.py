@@ -1,0 +1,5 @@
+"""`python -m polymux`."""
+
+from polymux.cli import main
+
+main()

@@ -1,0 +1,79 @@
+"""What the gateway says when it is up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from polymux import __version__
+from polymux.app import Setup
+from polymux.types import Key
+
+LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+_SHOWN: Final = 8  # model names on the screen; /v1/models has them all
+
+
+def banner(setup: Setup, address: tuple[str, int], data_dir: Path, *, fresh: bool) -> str:
+    """Address, key, models, and a command that works when pasted. `fresh`: the key was made just now, show it."""
+    config = setup.config
+    host, port = address
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
+    base = f"{'https' if config.server.tls_cert else 'http'}://{shown}:{port}"
+    file = data_dir / "first-run.key"
+    if config.auth.keys:
+        number = len(config.auth.keys)
+        key, secret = f"{number} from the configuration" if number > 1 else "from the configuration", "YOUR_KEY"
+    elif fresh:
+        secret = file.read_text("ascii").strip()
+        key = f"{secret}   (made now, kept in {_short(file)})"
+    else:
+        key = secret = f"$(cat {_short(file)})"
+    names = [name for name, _ in setup.registry.names(Key("banner", "banner"))]
+    models = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    asked = [source.name for source in setup.sources if source.discover]
+    if asked:
+        models += f"{'; ' if models else ''}and what {', '.join(asked)} list{'s' if len(asked) == 1 else ''} (GET /v1/models)"
+    lines = [
+        f"Polymux {__version__} is running at {base}/v1   (Ctrl-C stops it)",
+        "",
+        f"  key     {key}",
+        f"  models  {models or 'none: name a provider in the configuration'}",
+        f"  config  {_sources(setup)}",
+    ]
+    lines += [f"  note    {warning}" for warning in _warnings(setup, host)]
+    if names:
+        model = "meow" if "meow" in names else names[0]
+        lines += ["", "  Try it:", *_curl(base, secret, model)]
+    return "\n".join([*lines, ""])
+
+
+def _curl(base: str, secret: str, model: str) -> list[str]:
+    return [
+        f"  curl {base}/v1/chat/completions \\",
+        f'    -H "Authorization: Bearer {secret}" -H "Content-Type: application/json" \\',
+        f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "hello"}}]}}\'',
+    ]
+
+
+def _sources(setup: Setup) -> str:
+    found = [setup.config.file, f"environment from {setup.dotenv}" if setup.dotenv else ""]
+    return ", ".join(filter(None, found)) or "none; the environment alone (providers are on when their key is set)"
+
+
+def _warnings(setup: Setup, host: str) -> list[str]:
+    config = setup.config
+    warnings = [
+        f"TLS certificates of {one.name} are NOT verified (verify = false)"
+        for one in config.providers.values()
+        if not one.verify
+    ]
+    if host not in LOOPBACK and not config.server.tls_cert:
+        warnings.append(f"listening on {host} without TLS: keys travel in the clear")
+    return warnings
+
+
+def _short(path: Path) -> str:
+    try:
+        return f"~/{path.relative_to(Path.home())}"
+    except ValueError:
+        return str(path)

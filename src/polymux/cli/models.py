@@ -1,0 +1,44 @@
+"""`polymux models`: what would be served, and by which deployments."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from polymux.app import Setup, prepare
+from polymux.cli.faults import told
+from polymux.types import Key
+
+
+@click.command()
+@click.option("--config", "config", metavar="FILE", help="The configuration; by default the one 'serve' would read.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@told
+def command(config: str | None, as_json: bool) -> None:
+    """List the models that would be served, and the deployments behind each.
+
+    \b
+    Example:
+      polymux models --json
+    """
+    listed = _listed(prepare(config))
+    if as_json:
+        click.echo(msgspec.json.format(msgspec.json.encode(listed)).decode())
+        return
+    width = max((len(str(one["id"])) for one in listed), default=0)
+    for one in listed:
+        click.echo(f"{one['id']!s:{width}}  {', '.join(one['deployments'])}")
+
+
+def _listed(setup: Setup) -> list[dict[str, object]]:
+    key = Key("cli", "cli")
+    known = [
+        {"id": name, "deployments": [to.id for to in setup.registry.find(name, key)[0].deployments]}
+        for name, _ in setup.registry.names(key)
+    ]
+    asked = [
+        {"id": f"{provider.name}/*", "deployments": ["listed by the provider when the gateway runs"]}
+        for provider in setup.registry.sources.values()
+        if provider.discover
+    ]
+    return known + asked

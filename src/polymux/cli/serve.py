@@ -1,0 +1,101 @@
+"""`polymux serve`: start the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import sys
+from pathlib import Path
+from socket import AF_INET, AF_INET6, create_server
+from socket import socket as Socket
+
+import click
+import uvicorn
+
+from polymux.app import Setup, build, first_run_key, prepare
+from polymux.cli.banner import banner
+from polymux.cli.faults import told
+from polymux.discovery import keep_models
+from polymux.http.protocol import PolymuxProtocol
+from polymux.http.serve import Front
+
+
+@click.command()
+@click.option("--config", metavar="FILE", help="The configuration (default: ./polymux.toml, if there is one).")
+@click.option("--host", metavar="H", help="Address to listen on (default: 127.0.0.1).")
+@click.option("--port", metavar="P", type=click.IntRange(0, 65535), help="Port (default: 8000; 0 = any free one).")
+@click.option("--data-dir", metavar="DIR", help="Where the key and the journal are kept (default: ~/.polymux).")
+@click.option("--functions", metavar="FILE", multiple=True, help="Function models: FILE.py, a folder or module:object.")
+@told
+def command(config: str | None, host: str | None, port: int | None, data_dir: str | None, functions: tuple[str, ...]) -> None:
+    """Start the gateway.
+
+    \b
+    Examples:
+      polymux serve
+      polymux serve --config polymux.toml --port 9000
+      polymux serve --functions meow.py
+    """
+    setup = prepare(config, functions)
+    server = setup.config.server
+    directory = Path(data_dir or server.data_dir).expanduser()
+    try:
+        fresh = not setup.config.auth.keys and first_run_key(directory)[1]
+        front = build(setup, directory)
+    except OSError as error:
+        raise click.ClickException(f"cannot write to the data directory {directory}: {error.strerror}") from None
+    where = host or server.host
+    socket = _listen(where, server.port if port is None else port)
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    listening = uvicorn.Config(
+        front,
+        http=PolymuxProtocol,
+        loop="uvloop" if sys.platform != "win32" else "asyncio",
+        lifespan="off",
+        interface="asgi3",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+        log_config=None,
+        access_log=False,
+        timeout_keep_alive=75,
+        timeout_graceful_shutdown=30,
+        ssl_certfile=server.tls_cert or None,
+        ssl_keyfile=server.tls_key or None,
+    )
+    address = (where, socket.getsockname()[1])
+    with contextlib.suppress(KeyboardInterrupt):
+        _Server(listening, front, banner(setup, address, directory, fresh=fresh)).run([socket])
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server with our beginning and end."""
+
+    def __init__(self, config: uvicorn.Config, front: Front, greeting: str) -> None:
+        super().__init__(config)
+        self._front = front
+        self._greeting = greeting
+
+    async def startup(self, sockets: list[Socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._discovery = asyncio.ensure_future(keep_models(self._front, self._front.engine))
+        click.echo(self._greeting)
+        sys.stdout.flush()
+
+    async def shutdown(self, sockets: list[Socket] | None = None) -> None:
+        self._front.draining = True
+        self._discovery.cancel()
+        await super().shutdown(sockets)
+        await self._front.engine.close()
+
+
+def _listen(host: str, port: int) -> Socket:
+    """A listening socket, or a message that helps."""
+    try:
+        return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET, backlog=4096)
+    except OSError as error:
+        hint = "; choose another with --port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else ""
+        reason = (error.strerror or str(error)).lower()
+        raise click.ClickException(f"cannot listen on {host}:{port}: {reason}{hint}") from None

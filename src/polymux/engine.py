@@ -1,0 +1,398 @@
+"""The life of a request, top to bottom: admit -> plan -> attempt -> stream -> settle.
+
+Chunks before the first content are held back; the first content commits the answer to one attempt. Until then a
+failure goes back into the plan and the next attempt comes out; afterwards it is told inside the stream.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
+from math import ceil
+from typing import Protocol, TypeVar
+
+from polymux.errors import Failure, Truncated
+from polymux.functions import Functions
+from polymux.hooks.base import Hook, overriding
+from polymux.providers.base import Adapter, Relaying
+from polymux.routing.limits import Verdict, duration
+from polymux.routing.plan import Event, plan, verdict
+from polymux.schema.chat import Chunk
+from polymux.store.base import Counters, Ledger
+from polymux.surfaces.assemble import chunks_of, gather
+from polymux.surfaces.chat import Chat
+from polymux.surfaces.stream import Translated, Writer, usage_of
+from polymux.transport import Reply, Transport
+from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, WireReply, WireRequest
+
+ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
+CLIENT_GONE = 499  # in records only: the client left before the end
+
+T = TypeVar("T", contravariant=True)
+
+
+class Sink(Protocol):
+    """Where an answer goes. `head` is a block of header lines, each ended by CRLF."""
+
+    full: bool  # the client reads slower than we write
+
+    def respond(self, status: int, head: bytes, body: bytes) -> None: ...
+    def start(self, status: int, head: bytes) -> None: ...
+    def write(self, data: bytes) -> None: ...
+    def end(self, data: bytes) -> None: ...
+    def abort(self) -> None: ...
+    async def drain(self) -> None: ...
+
+
+class Lane(Protocol[T]):
+    """What an attempt delivers, turned into the client's bytes."""
+
+    @property
+    def content(self) -> bool: ...
+    @property
+    def usage(self) -> Usage: ...
+    def feed(self, data: T, /) -> bytes: ...
+    def close(self) -> bytes: ...
+
+
+class Run:
+    """What is known of one request while it is served."""
+
+    __slots__ = ("at", "attempts", "call", "committed", "dropped", "first", "limit", "settled", "sink", "started", "surface", "to", "usage")
+
+    def __init__(self, call: Call, surface: Chat, sink: Sink) -> None:
+        self.call, self.surface, self.sink = call, surface, sink
+        self.at = time.time()
+        self.started = time.perf_counter()
+        self.first: float | None = None
+        self.limit: Verdict | None = None
+        self.attempts = 0
+        self.to: Deployment | None = None
+        self.dropped: tuple[str, ...] = ()
+        self.usage = NO_USAGE
+        self.committed = False
+        self.settled = False
+
+
+class Engine:
+    """Serves decoded calls. One per process; holds no state of a request."""
+
+    def __init__(
+        self,
+        adapters: Mapping[str, Adapter],
+        functions: Functions,
+        transport: Transport,
+        counters: Counters,
+        ledger: Ledger,
+        hooks: tuple[Hook, ...] = (),
+    ) -> None:
+        self._adapters = adapters
+        self._relays = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, Relaying)}
+        self._functions = functions
+        self._transport = transport
+        self._counters = counters
+        self._ledger = ledger
+        self._admitting = overriding(hooks, "admit")
+        self._altering = overriding(hooks, "chunk")
+        self._settling = overriding(hooks, "settled")
+        self._turn = 0
+        self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
+
+    @property
+    def adapters(self) -> Mapping[str, Adapter]:
+        return self._adapters
+
+    @property
+    def transport(self) -> Transport:
+        return self._transport
+
+    async def close(self) -> None:
+        """Nothing runs any more: let go of connections, threads and the ledger."""
+        await self._transport.close()
+        self._functions.close()
+        self._ledger.close()
+
+    async def run(self, call: Call, surface: Chat, routes: Sequence[Route], sink: Sink) -> None:
+        """Answer the call on `sink`. `routes[0]` is the model's route, the rest its fallbacks. Raises nothing but
+        cancellation: the client left."""
+        run = Run(call, surface, sink)
+        try:
+            self._admit(run)
+            for hook in self._admitting:
+                await hook.admit(call)
+            await self._attempts(run, routes)
+        except Failure as failure:
+            self._fail(run, failure)
+        except Exception as error:
+            self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
+            raise error
+        finally:
+            self._settle(run, CLIENT_GONE, "client_disconnected")
+
+    def _admit(self, run: Run) -> None:
+        key = run.call.key
+        if not key.rpm:
+            return
+        run.limit = limit = self._counters.admit("rpm:" + key.id, key.rpm)
+        if not limit.admitted:
+            text = f"{key.rpm} requests per minute are allowed for this key; try again in {duration(limit.wait)}"
+            raise Failure("rate_limit_exceeded", text, retry_after=limit.wait)
+
+    # ---- attempts
+
+    async def _attempts(self, run: Run, routes: Sequence[Route]) -> None:
+        loop = asyncio.get_running_loop()
+        final = loop.time() + routes[0].timeouts.total
+        self._turn += 1
+        steps = plan(routes, random.random(), self._turn, final)  # noqa: S311 - chance, not secrecy
+        step = next(steps)
+        failures: list[Failure] = []
+        while True:
+            if step.after:
+                await asyncio.sleep(step.after)
+            run.attempts += 1
+            run.to = step.deployment
+            try:
+                await self._attempt(run, step.deployment, final, routes[0].strict)
+                return
+            except Failure as error:
+                failure = error
+            except Truncated:
+                failure = Failure("upstream_truncated", "the upstream's answer ended before it was complete")
+            if run.committed:
+                raise failure
+            failures.append(failure)
+            try:
+                step = steps.send(Event(failure, loop.time()))
+            except StopIteration:
+                raise verdict(failures) from None
+
+    async def _attempt(self, run: Run, to: Deployment, final: float, strict: bool) -> None:
+        if to.dialect == "function":
+            await self._function(run, to)
+            return
+        call, adapter = run.call, self._adapters[to.dialect]
+        relay = self._relays.get(to.dialect) if run.surface.dialect == to.dialect and not self._altering else None
+        request = relay.relay(call, to) if relay else await self._translate(run, adapter, to, final)
+        run.dropped = request.dropped
+        if strict and run.dropped:
+            text = f"{run.dropped[0]!r} cannot be taken by {to.id}, and this route is strict"
+            raise Failure("unsupported_parameter", text, param=run.dropped[0])
+        reply = await self._send(request, to, final, call.stream)
+        try:
+            if not 200 <= reply.status < 300:
+                raise adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
+            if call.stream:
+                await self._stream(run, to, reply, relay)
+            elif relay:
+                self._answer(run, to, *relay.relay_whole(await reply.whole(), to))
+            else:
+                response = adapter.read(await reply.whole(), call.model, int(run.at))
+                usage = usage_of(response.usage) if response.usage else NO_USAGE
+                self._answer(run, to, run.surface.whole(response), usage)
+        finally:
+            self._transport.release(reply)
+
+    async def _send(self, request: WireRequest, to: Deployment, final: float, stream: bool) -> Reply:
+        limit = to.timeouts.first_token
+        if limit is None:  # a whole answer comes all at once, however long it takes
+            limit = 60.0 if stream else to.timeouts.total
+        now = asyncio.get_running_loop().time()
+        return await self._transport.send(request, to.tls, to.timeouts.connect, min(now + limit, final), final)
+
+    async def _translate(self, run: Run, adapter: Adapter, to: Deployment, final: float) -> WireRequest:
+        """Drive the adapter's conversation up to the main request."""
+        flow = adapter.flow(run.surface.request(run.call), to)
+        try:
+            request = next(flow)
+            while True:
+                reply = await self._send(request, to, final, stream=False)
+                try:
+                    whole = WireReply(reply.status, reply.header_map(), await reply.whole())
+                finally:
+                    self._transport.release(reply)
+                request = flow.send(whole)
+        except StopIteration as stop:
+            main: WireRequest = stop.value
+        if unknown := run.surface.unknown(run.call):
+            return WireRequest(
+                main.method, main.url, main.headers, main.body, main.framing, main.dropped + unknown
+            )
+        return main
+
+    async def _stream(self, run: Run, to: Deployment, reply: Reply, relay: Relaying | None) -> None:
+        kind = reply.header(b"content-type")
+        if "html" in kind:
+            raise Failure("upstream_unavailable", f"the upstream answered with {kind} instead of a stream")
+        call, adapter = run.call, self._adapters[to.dialect]
+        if "json" in kind and "ndjson" not in kind:  # streaming was asked for, and ignored
+            response = adapter.read(await reply.whole(), call.model, int(run.at))
+            writer = self._writer(run)
+            await self._pump(run, to, _one(chunks_of(response)), writer, None)
+        elif relay:
+            await self._pump(run, to, reply, relay.relay_reader(call, to), reply)
+        else:
+            lane = Translated(adapter.reader(call.model, int(run.at)), self._writer(run))
+            await self._pump(run, to, reply, lane, reply)
+
+    async def _function(self, run: Run, to: Deployment) -> None:
+        request = run.surface.request(run.call)
+        writer = self._writer(run)
+        writer.source = "estimated"
+        async with aclosing(self._functions.run(to.model, run.call, request, int(run.at))) as chunks:
+            if run.call.stream:
+                await self._pump(run, to, _each(chunks), writer, None)
+                return
+            gathered = [chunk async for chunk in chunks]
+        writer.feed(gathered)
+        self._answer(run, to, run.surface.whole(gather(gathered)), writer.usage)
+
+    def _writer(self, run: Run) -> Writer:
+        def alter(chunk: Chunk) -> Chunk | None:
+            for hook in self._altering:
+                altered = hook.chunk(run.call, chunk)
+                if altered is None:
+                    return None
+                chunk = altered
+            return chunk
+
+        return Writer(run.surface, run.call, alter if self._altering else None)
+
+    # ---- answers
+
+    async def _pump(self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None) -> None:
+        """Everything of `source` through `lane` to the client, as it comes."""
+        sink, held = run.sink, [b""]
+        async for data in source:
+            out = lane.feed(data)
+            if not run.committed:
+                held.append(out)
+                if not lane.content:
+                    continue
+                out = b"".join(held)
+                self._commit(run, to)
+                if reply is not None:
+                    reply.expect(to.timeouts.idle)
+            if out:
+                sink.write(out)
+                if sink.full:
+                    await _drain(sink, reply, to.timeouts.idle)
+        last = lane.close()
+        if not run.committed:
+            last = b"".join(held) + last
+            self._commit(run, to)
+        run.usage = lane.usage
+        self._settle(run, 200, None)
+        sink.end(last)
+
+    def _commit(self, run: Run, to: Deployment) -> None:
+        run.committed = True
+        run.first = time.perf_counter()
+        head = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+        run.sink.start(200, head + self._head(run, to))
+
+    def _answer(self, run: Run, to: Deployment, body: bytes, usage: Usage) -> None:
+        run.usage = usage
+        run.committed = True
+        run.first = time.perf_counter()
+        self._settle(run, 200, None)
+        run.sink.respond(200, b"content-type: application/json\r\n" + self._head(run, to), body)
+
+    def _fail(self, run: Run, failure: Failure) -> None:
+        if run.settled:
+            return
+        self._settle(run, failure.status, failure.code or failure.kind)
+        if run.committed:
+            run.sink.end(run.surface.error_event(failure))
+            return
+        head = b"content-type: application/json\r\n" + self._head(run, run.to) + failure_head(failure)
+        run.sink.respond(failure.status, head, run.surface.error(failure))
+
+    def _head(self, run: Run, to: Deployment | None) -> bytes:
+        """The response headers that tell what happened (INTERFACE.md §4)."""
+        served = f"x-polymux-provider: {to.provider}\r\nx-polymux-model: {to.model}\r\n" if to else ""
+        dropped = f"x-polymux-dropped: {','.join(run.dropped)}\r\n" if run.dropped else ""
+        return (
+            f"{served}x-polymux-attempts: {run.attempts}\r\nx-polymux-cache: off\r\n"
+            f"{dropped}{limit_head(run.call.key.rpm, run.limit)}"
+        ).encode("ascii", "backslashreplace")
+
+    def _settle(self, run: Run, status: int, error: str | None) -> None:
+        """The usage record, before the last byte leaves. The first call counts."""
+        if run.settled:
+            return
+        run.settled = True
+        call, to, usage = run.call, run.to, run.usage
+        now = time.perf_counter()
+        record = Record(
+            id=call.id,
+            at=run.at,
+            key_id=call.key.id,
+            key_name=call.key.name,
+            tenant=call.key.tenant,
+            surface=call.surface,
+            model=call.model,
+            provider=to.provider if to else "",
+            upstream_model=to.model if to else "",
+            status=status,
+            error_code=error,
+            stream=call.stream,
+            input_tokens=usage.input,
+            output_tokens=usage.output,
+            cached_tokens=usage.cached,
+            cache_write_tokens=usage.cache_write,
+            reasoning_tokens=usage.reasoning,
+            usage_source=usage.source,
+            cost_usd=None,
+            attempts=run.attempts,
+            cache="off",
+            duration_ms=round((now - run.started) * 1000, 3),
+            first_token_ms=None if run.first is None else round((run.first - run.started) * 1000, 3),
+            client_request_id=call.client_request_id,
+        )
+        self._ledger.append(record)
+        for hook in self._settling:
+            task = asyncio.ensure_future(hook.settled(call, record))
+            self._after.add(task)
+            task.add_done_callback(self._after.discard)
+
+
+async def _drain(sink: Sink, reply: Reply | None, idle: float) -> None:
+    """Wait for a slow client; the upstream, told to wait as well, is not to blame for the silence."""
+    if reply is not None:
+        reply.hold()
+    await sink.drain()
+    if reply is not None:
+        reply.expect(idle)
+
+
+async def _each(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
+    async for chunk in chunks:
+        yield (chunk,)
+
+
+async def _one(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
+    yield chunks
+
+
+def failure_head(failure: Failure) -> bytes:
+    """Headers that tell a client whether and when to come back."""
+    head = b""
+    if failure.status in (429, 503) or failure.retry_after is not None:
+        head = b"retry-after: %d\r\n" % max(1, ceil(failure.retry_after or 1))
+    if failure.should_retry is not None:
+        head += b"x-should-retry: %b\r\n" % (b"true" if failure.should_retry else b"false")
+    return head
+
+
+def limit_head(limit: int, verdict: Verdict | None) -> str:
+    """The `x-ratelimit-*` headers; none for a key without limits."""
+    if verdict is None:
+        return ""
+    return (
+        f"x-ratelimit-limit-requests: {limit}\r\nx-ratelimit-remaining-requests: {verdict.remaining}\r\n"
+        f"x-ratelimit-reset-requests: {duration(verdict.reset)}\r\n"
+    )

@@ -1,0 +1,25 @@
+"""What may look at, refuse or change a request on its way. Override what you need; the rest costs nothing."""
+
+from __future__ import annotations
+
+from polymux.schema.chat import Chunk
+from polymux.types import Call, Record
+
+
+class Hook:
+    """Guards, redaction, traces, logs and metrics are hooks. Methods left alone are never called."""
+
+    async def admit(self, call: Call) -> None:
+        """Before anything is spent. Raise `errors.Failure` to refuse."""
+
+    def chunk(self, call: Call, chunk: Chunk) -> Chunk | None:
+        """Each chunk on its way to the client; None drops it. Sends the call through the translated lane."""
+        return chunk
+
+    async def settled(self, call: Call, record: Record) -> None:
+        """After the last byte, never in its way."""
+
+
+def overriding(hooks: tuple[Hook, ...], method: str) -> tuple[Hook, ...]:
+    """The hooks that do something in `method`."""
+    return tuple(hook for hook in hooks if getattr(type(hook), method) is not getattr(Hook, method))

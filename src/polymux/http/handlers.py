@@ -1,0 +1,88 @@
+"""What the rows of the route table do."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from polymux import __version__
+from polymux.errors import Failure
+from polymux.surfaces.models import model_list, model_object
+
+if TYPE_CHECKING:
+    from polymux.http.protocol import Exchange
+    from polymux.http.serve import Front
+
+JSON: Final = b"content-type: application/json\r\n"
+
+
+def chat(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:
+    """A call of a client surface, up to the engine."""
+    key = front.key(exchange)
+    call = front.surface.decode(exchange.body, front.request_id(exchange), key)
+    call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
+    routes = front.registry.find(call.model, key)
+    return front.engine.run(call, front.surface, routes, exchange)
+
+
+def models(front: Front, exchange: Exchange, rest: str) -> None:
+    """The models that the key may use."""
+    names = front.registry.names(front.key(exchange))
+    exchange.respond(200, JSON, model_list(names, front.registry.created))
+
+
+def model(front: Front, exchange: Exchange, rest: str) -> None:
+    """One model; its id may hold slashes, escaped or not."""
+    key = front.key(exchange)
+    route = front.registry.find(rest, key)[0]
+    owner = dict(front.registry.names(key)).get(rest, route.deployments[0].provider)
+    exchange.respond(200, JSON, msgspec.json.encode(model_object(rest, owner, front.registry.created)))
+
+
+def health(front: Front, exchange: Exchange, rest: str) -> None:
+    exchange.respond(200, JSON, b'{"status":"healthy"}')
+
+
+def ready(front: Front, exchange: Exchange, rest: str) -> None:
+    if front.draining:
+        raise Failure("overloaded", "the gateway is shutting down")
+    exchange.respond(200, JSON, b'{"status":"ready"}')
+
+
+def page(front: Front, exchange: Exchange, rest: str) -> None:
+    """The status page: for people, without secrets."""
+    host = escape(exchange.headers.get(b"host", b"127.0.0.1").decode("latin-1"))
+    body = _PAGE.replace("{version}", __version__).replace("{host}", host).replace("{scheme}", front.scheme)
+    head = b"content-type: text/html; charset=utf-8\r\ncontent-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
+    exchange.respond(200, head, body.encode())
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>Polymux</title>
+<style>
+:root { color-scheme: light dark }
+body { font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto; padding: 0 1rem }
+h1 { margin-bottom: 0 } .ok { color: #2a8a3e }
+pre { background: #8881; padding: .8rem 1rem; border-radius: .5rem; overflow-x: auto }
+section { margin-top: 2rem }
+</style>
+<h1>Polymux</h1>
+<p class="ok">&#9679; running · 运行中 · {version}</p>
+<section lang="en">
+<p>One OpenAI-compatible endpoint in front of every model. Point any OpenAI client at</p>
+<pre>{scheme}://{host}/v1</pre>
+<p>with a key of this gateway. <code>GET /v1/models</code> lists the models; <code>GET /health</code> is for probes.</p>
+</section>
+<section lang="zh">
+<p>一个兼容 OpenAI 的入口，背后是所有模型。把任意 OpenAI 客户端的 base URL 设为</p>
+<pre>{scheme}://{host}/v1</pre>
+<p>并使用本网关的密钥。<code>GET /v1/models</code> 列出模型；<code>GET /health</code> 供健康检查使用。</p>
+</section>
+</html>
+"""

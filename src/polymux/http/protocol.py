@@ -1,0 +1,298 @@
+"""The server's edge: uvicorn's httptools protocol with our limits, our error envelopes and one lane for all requests.
+
+A request is read whole (bounded), becomes an `Exchange`, and goes to `app.serve(exchange)`. Pipelined requests wait
+their turn. When the client leaves, the task that serves it is cancelled. Sources: RFC 9112; uvicorn 0.3x-0.5x.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine
+from typing import Any, Protocol
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from polymux.errors import Failure
+
+MAX_HEAD = 64 * 1024  # bytes of a request's line and headers
+HEAD_TIME = 10.0  # seconds for them to arrive
+BODY_TIME = 120.0  # seconds between two reads of a body
+LINGER = 2.0  # seconds in which a refused client may go on sending
+PIPELINE = 16  # requests read ahead on one connection
+HIGH_WATER = 512 * 1024  # bytes waiting for a slow client before the upstream is told to wait
+
+
+class Serving(Protocol):
+    """What the protocol needs of the application."""
+
+    max_body: int
+
+    def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """Answer the exchange, at once or by the returned coroutine."""
+        ...
+
+    def refuse(self, exchange: Exchange, failure: Failure) -> None:
+        """Answer with an error."""
+        ...
+
+
+class Exchange:
+    """One request and the writing of its answer. Implements `engine.Sink`."""
+
+    __slots__ = ("_chunked", "_protocol", "body", "done", "extra", "headers", "keep_alive", "method", "started", "target", "task", "version")
+
+    def __init__(self, protocol: PolymuxProtocol, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
+        self._protocol = protocol
+        self._chunked = True
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = b""
+        self.extra = b""  # header lines of every answer to this request
+        self.version = "1.1"
+        self.keep_alive = True
+        self.started = False
+        self.done = False
+        self.task: asyncio.Task[None] | None = None
+
+    @property
+    def full(self) -> bool:
+        return self._protocol.flow.write_paused
+
+    def respond(self, status: int, head: bytes, body: bytes) -> None:
+        """A whole answer in one write."""
+        sized = head if status == 204 else b"%bcontent-length: %d\r\n" % (head, len(body))
+        self.started = self.done = True
+        self._protocol.send(self._start(status, sized) + (b"" if self.method == "HEAD" else body))
+        self._protocol.finish(self)
+
+    def start(self, status: int, head: bytes) -> None:
+        """Begin an answer of unknown length."""
+        self.started = True
+        self._chunked = self.version == "1.1"
+        if self._chunked:
+            head += b"transfer-encoding: chunked\r\n"
+        else:
+            self.keep_alive = False
+        self._protocol.send(self._start(status, head))
+
+    def write(self, data: bytes) -> None:
+        self._protocol.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+
+    def end(self, data: bytes) -> None:
+        """The last piece, which may be empty."""
+        self.done = True
+        if self._chunked:
+            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        self._protocol.send(data)
+        self._protocol.finish(self)
+
+    def abort(self) -> None:
+        """Break the connection: the client must not take what it has for a whole answer."""
+        self.done = True
+        self._protocol.transport.abort()
+
+    async def drain(self) -> None:
+        await self._protocol.flow.drain()
+
+    def _start(self, status: int, head: bytes) -> bytes:
+        close = b"" if self.keep_alive else b"connection: close\r\n"
+        return b"%b%b%b%b%b\r\n" % (STATUS_LINE[status], self._protocol.stamp(), self.extra, head, close)
+
+
+class PolymuxProtocol(HttpToolsProtocol):
+    """One client connection."""
+
+    app: Serving
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        super().connection_made(transport)
+        transport.set_write_buffer_limits(high=HIGH_WATER)
+        self._current: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._reading: Exchange | None = None
+        self._body: list[bytes] = []
+        self._body_size = 0
+        self._head_size = 0
+        self._stamped: object = None
+        self._stamp = b""
+        self._refused = False
+        self._in_head = True
+        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._late)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        current, self._current = self._current, None
+        self._queue.clear()
+        if current is not None and current.task is not None and not current.done:
+            current.task.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        self._unset_keepalive_if_required()
+        if self._refused:
+            return
+        if self._in_head:
+            self._head_size += len(data)
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._refused:
+                self._reject(Failure("bad_request", f"not a valid HTTP/1.1 request: {error}"))
+            return
+        except httptools.HttpParserUpgrade as upgrade:  # answered as plain HTTP/1.1, as RFC 9110 §7.8 allows
+            self.parser = httptools.HttpRequestParser(self)
+            rest = data[upgrade.args[0] :] if upgrade.args else b""
+            if rest:
+                self.data_received(rest)
+            return
+        if self._in_head and self._head_size > MAX_HEAD:
+            self._reject(Failure("headers_too_large", f"the request's headers exceed {MAX_HEAD // 1024} KiB"))
+        elif self._reading is None and not self._head_size:
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(HEAD_TIME if self._in_head else BODY_TIME, self._late)
+
+    # ---- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
+        self._in_head = True
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        self._stop_timer()
+        parser = self.parser
+        exchange = Exchange(self, parser.get_method().decode("latin-1"), self.url, dict(self.headers))
+        exchange.version = parser.get_http_version()
+        exchange.keep_alive = parser.should_keep_alive() and exchange.version == "1.1"
+        self._reading = exchange
+        self._body, self._body_size = [], 0
+        length = exchange.headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self.app.max_body:
+            self._too_large()
+        elif self.expect_100_continue and self._current is None:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, body: bytes) -> None:
+        if self._refused:
+            return
+        self._body.append(body)
+        self._body_size += len(body)
+        if self._body_size > self.app.max_body:
+            self._too_large()
+
+    def on_message_complete(self) -> None:
+        exchange, self._reading = self._reading, None
+        self._head_size = 0
+        self._in_head = True
+        if exchange is None or self._refused:
+            return
+        exchange.body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        if self._current is None:
+            self._serve(exchange)
+        else:
+            self._queue.append(exchange)
+            if len(self._queue) >= PIPELINE:
+                self.flow.pause_reading()
+
+    # ---- one exchange after the other
+
+    def _serve(self, exchange: Exchange) -> None:
+        self._current = exchange
+        work = self.app.serve(exchange)
+        if work is not None:
+            exchange.task = self.loop.create_task(work)
+
+    def finish(self, exchange: Exchange) -> None:
+        """The exchange has written its last byte."""
+        self.server_state.total_requests += 1
+        self._current = None
+        if self.transport.is_closing():
+            return
+        if self._refused:
+            self._linger()
+        elif not exchange.keep_alive:
+            self.transport.close()
+        elif self._queue:
+            self.loop.call_soon(self._next)
+        else:
+            self.flow.resume_reading()
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def _next(self) -> None:
+        if self._queue and self._current is None and not self.transport.is_closing():
+            self.flow.resume_reading()
+            self._unset_keepalive_if_required()
+            self._serve(self._queue.popleft())
+
+    def send(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def stamp(self) -> bytes:
+        """The headers every answer has; uvicorn renews their list each second."""
+        default = self.server_state.default_headers
+        if default is not self._stamped:
+            self._stamped = default
+            self._stamp = b"".join([b"%b: %b\r\n" % header for header in default])
+        return self._stamp
+
+    def shutdown(self) -> None:
+        """Asked by the server: finish what is under way, then close."""
+        if self._current is None and not self._queue:
+            self.transport.close()
+            return
+        for exchange in (self._current, *self._queue):
+            if exchange is not None:
+                exchange.keep_alive = False
+
+    def timeout_keep_alive_handler(self) -> None:
+        if not self.transport.is_closing() and self._current is None:
+            self.transport.close()
+
+    # ---- refusals before a request is complete
+
+    def _too_large(self) -> None:
+        limit = self.app.max_body / 2**20
+        self._reject(Failure("request_too_large", f"the request body exceeds {limit:g} MiB (server.max_body)"))
+
+    def _late(self) -> None:
+        self._timer = None
+        if self._head_size or self._reading is not None:
+            part = "headers" if self._in_head else "body"
+            self._reject(Failure("request_timeout", f"the request's {part} did not arrive in time"))
+        else:
+            self.transport.close()
+
+    def _reject(self, failure: Failure) -> None:
+        """Answer and close; nothing more is read. An answer under way is broken off instead."""
+        self._refused = True
+        self._stop_timer()
+        if self._current is not None:
+            self.transport.close()
+            return
+        exchange = self._reading or Exchange(self, "GET", b"", dict(self.headers or ()))
+        exchange.keep_alive = False
+        self._current = exchange
+        self.app.refuse(exchange, failure)
+
+    def _linger(self) -> None:
+        """Close in a way that lets a client that is still sending read the refusal (RFC 9112 §9.6)."""
+        if not self.transport.can_write_eof():
+            self.transport.close()
+            return
+        self.transport.write_eof()
+        self._timer = self.loop.call_later(LINGER, self.transport.close)
+
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

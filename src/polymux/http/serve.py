@@ -1,0 +1,121 @@
+"""The one handler behind the protocol: finds the row, then lets it answer; whatever goes wrong becomes an envelope."""
+
+from __future__ import annotations
+
+import random
+import sys
+import traceback
+from collections.abc import Coroutine, Mapping
+from typing import Any
+
+from polymux.engine import Engine, failure_head
+from polymux.errors import Failure
+from polymux.http.auth import authenticate
+from polymux.http.handlers import JSON
+from polymux.http.protocol import Exchange
+from polymux.http.routes import HOT, TABLE, match
+from polymux.routing.registry import Registry
+from polymux.store.base import Keys
+from polymux.surfaces.chat import Chat
+from polymux.types import Key
+
+
+class Front:
+    """Implements `protocol.Serving`. `registry` and `keys` are replaced whole when they change."""
+
+    def __init__(self, engine: Engine, registry: Registry, keys: Keys, foreign: Mapping[str, str]) -> None:
+        self.engine = engine
+        self.registry = registry
+        self.keys = keys
+        self.foreign = foreign
+        self.surface = Chat()
+        self.origins: tuple[str, ...] = ("*",)
+        self.max_body = 32 * 1024 * 1024
+        self.scheme = "http"
+        self.draining = False
+
+    def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+        """Answer now, or by the coroutine that is returned."""
+        row, rest = HOT.get((exchange.method, exchange.target)), ""
+        id_ = f"req_{random.getrandbits(96):024x}"  # noqa: S311 - unique, not secret
+        exchange.extra = b"x-request-id: %b\r\n" % id_.encode()
+        try:
+            if row is None:
+                rows, rest = match(exchange.target)
+                method = "GET" if exchange.method == "HEAD" else exchange.method
+                row = next((row for row in rows if row.method == method), None)
+                if row is None:
+                    return self._unserved(exchange, rows)
+            if row.client and b"origin" in exchange.headers:
+                exchange.extra += self._cors(exchange)
+            work = row.handler(self, exchange, rest)
+        except Failure as failure:
+            self.refuse(exchange, failure)
+            return None
+        except Exception:
+            self._report(exchange)
+            return None
+        return None if work is None else self._guard(exchange, work)
+
+    def refuse(self, exchange: Exchange, failure: Failure) -> None:
+        """An error envelope."""
+        head = JSON + failure_head(failure)
+        if failure.status == 401:
+            head += b"www-authenticate: Bearer\r\n"
+        exchange.respond(failure.status, head, self.surface.error(failure))
+
+    def key(self, exchange: Exchange) -> Key:
+        """Who calls. Raises `Failure`."""
+        return authenticate(exchange.headers, self.keys, self.foreign)
+
+    def request_id(self, exchange: Exchange) -> str:
+        return exchange.extra[14:42].decode()
+
+    async def _guard(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:
+            self._report(exchange)
+
+    def _report(self, exchange: Exchange) -> None:
+        """A fault of ours: the details to the log, an envelope to the client."""
+        traceback.print_exc(file=sys.stderr)
+        if exchange.done:
+            return
+        if exchange.started:
+            exchange.abort()
+        else:
+            self.refuse(exchange, Failure("internal_error", "an internal error; the gateway's log has the details"))
+
+    def _unserved(self, exchange: Exchange, rows: tuple[Any, ...]) -> None:
+        """A preflight, a wrong method or an unknown path."""
+        methods = ", ".join(row.method for row in rows)
+        if not rows:
+            served = ", ".join(f"{row.method} /v1{row.path}" for row in TABLE if row.client)
+            path = exchange.target.partition(b"?")[0].decode("latin-1")[:200]
+            raise Failure("not_found", f"nothing is served at {path}; there is {served}")
+        if exchange.method == "OPTIONS":
+            if b"origin" in exchange.headers and rows[0].client:
+                exchange.extra += self._cors(exchange, preflight=methods)
+            exchange.respond(204, b"allow: %b, OPTIONS\r\n" % methods.encode(), b"")
+            return
+        failure = Failure("method_not_allowed", f"{exchange.method[:20]} is not served here; use {methods}")
+        exchange.respond(405, b"%ballow: %b\r\n" % (JSON, methods.encode()), self.surface.error(failure))
+
+    def _cors(self, exchange: Exchange, preflight: str = "") -> bytes:
+        """The headers that let a page of another origin call us (Fetch standard, CORS protocol)."""
+        origin = exchange.headers[b"origin"]
+        if "*" in self.origins:
+            allowed = b"*"
+        elif origin.decode("latin-1") in self.origins:
+            allowed = origin
+        else:
+            return b"vary: origin\r\n"
+        head = b"access-control-allow-origin: %b\r\nvary: origin\r\n" % allowed
+        if not preflight:
+            return head + b"access-control-expose-headers: *\r\n"
+        asked = exchange.headers.get(b"access-control-request-headers", b"authorization, content-type")
+        return head + (
+            b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\naccess-control-max-age: 86400\r\n"
+            % (preflight.encode(), asked)
+        )

@@ -1,0 +1,90 @@
+"""The contract of a dialect, upstream side. Everything here is pure: bytes and values in, bytes and values out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping, Sequence
+from typing import Protocol, runtime_checkable
+
+from polymux.errors import Failure
+from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
+from polymux.types import Call, Deployment, Usage, WireReply, WireRequest
+
+Flow = Generator[WireRequest, WireReply, WireRequest]
+
+
+class Reader(Protocol):
+    """Reads one streamed answer; owns all state of it. One per attempt.
+
+    Chunks carry the upstream's answer id (invented where there is none) and the public model name given at birth.
+    Order of what comes out: role once and first, content, one finish per choice, then one usage chunk with
+    `choices: []`, last, where usage is known.
+    """
+
+    def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
+        """Take one decoded event (name or "", payload). Unknown events give nothing. Raises `Failure` for an
+        error event."""
+        ...
+
+    def close(self) -> Sequence[Chunk]:
+        """The upstream's body has ended. Raises `Truncated` when the answer's end mark was not seen."""
+        ...
+
+
+class Adapter(Protocol):
+    """One wire dialect."""
+
+    def flow(self, request: ChatRequest, to: Deployment) -> Flow:
+        """Translate a request. Preparatory exchanges (an upload, a token) are yielded and their replies sent in;
+        the main request is returned with the names of the parameters it had to drop. Raises `Failure` for what
+        cannot be translated at all."""
+        ...
+
+    def read(self, body: bytes, model: str, created: int) -> ChatResponse:
+        """A whole answer. `model` is the public name, `created` Unix seconds. Raises `Failure` for an error inside
+        a success, `Truncated` for an answer that lacks its end mark."""
+        ...
+
+    def reader(self, model: str, created: int) -> Reader: ...
+
+    def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
+        """What an answer with an error status means. Header names are lower case."""
+        ...
+
+    def models(self, to: Deployment) -> WireRequest:
+        """The request that lists the provider's models (`to.model` is not used)."""
+        ...
+
+    def read_models(self, body: bytes) -> Sequence[str]: ...
+
+
+class Lane(Protocol):
+    """A stream of the client's own dialect on its way through: upstream bytes in, client bytes out."""
+
+    @property
+    def content(self) -> bool:
+        """The first content has passed."""
+        ...
+
+    @property
+    def usage(self) -> Usage: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises `Failure` for an error event."""
+        ...
+
+    def close(self) -> bytes:
+        """The end of the client's stream. Raises `Truncated` when the answer was not complete."""
+        ...
+
+
+@runtime_checkable
+class Relaying(Protocol):
+    """A dialect that some surface speaks too: such calls need no translation."""
+
+    def relay(self, call: Call, to: Deployment) -> WireRequest: ...
+
+    def relay_reader(self, call: Call, to: Deployment) -> Lane: ...
+
+    def relay_whole(self, body: bytes, to: Deployment) -> tuple[bytes, Usage]:
+        """A buffered answer and what it used. Raises `Failure` for an error inside a success."""
+        ...

@@ -1,0 +1,96 @@
+"""Which public names exist, and what serves them: a frozen value; a change makes a new one.
+
+A name is looked up as a route of the configuration; then as a name that a provider lists; then as `provider/model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from polymux.errors import Failure
+from polymux.providers.table import Source
+from polymux.types import Key, Route
+
+
+class Registry:
+    """The names and their routes."""
+
+    def __init__(self, routes: Iterable[Route], sources: Iterable[Source], base: Route, created: int) -> None:
+        """`base`: the defaults of routes that no configuration wrote. `created`: Unix seconds, the models' age."""
+        self.created = created
+        self.sources = {source.name: source for source in sources}
+        self._configured = {route.name: route for route in routes}
+        self._base = base
+        self._routes = dict(self._configured)
+        self._owners = {name: "polymux" for name in self._configured}
+        listed: dict[str, list[Source]] = {}
+        for source in self.sources.values():
+            for public in source.models:
+                listed.setdefault(public, []).append(source)
+        for public, owners in listed.items():
+            for source in owners:
+                route = self._serve(source, public, source.models[public])
+                self._routes.setdefault(f"{source.name}/{public}", route)
+                if public in self._configured:
+                    continue
+                name = public if len(owners) == 1 else f"{source.name}/{public}"
+                self._routes.setdefault(name, route)
+                self._owners[name] = source.name
+
+    def with_models(self, name: str, upstream: Iterable[str]) -> Registry:
+        """The same with a provider's discovered list."""
+        changed = dict(self.sources)
+        changed[name] = msgspec.structs.replace(changed[name], models={model: model for model in upstream})
+        return Registry(self._configured.values(), changed.values(), self._base, self.created)
+
+    def names(self, key: Key) -> list[tuple[str, str]]:
+        """(public name, owner) of what the key may use, as `/v1/models` shows it."""
+        return [(name, owner) for name, owner in self._owners.items() if allowed(key, name)]
+
+    def find(self, name: str, key: Key) -> Sequence[Route]:
+        """The route of a public name, then its fallbacks. Raises `Failure` for an unknown or a forbidden name."""
+        route = self._find(name)
+        if route is None:
+            raise self._unknown(name, key)
+        if key.models and not allowed(key, name):
+            raise Failure("model_not_allowed", f"this key may not use the model {name!r}", param="model")
+        if not route.fallbacks:
+            return (route,)
+        others = (self._find(fallback) for fallback in route.fallbacks)
+        return (route, *(other for other in others if other is not None))
+
+    def _find(self, name: str) -> Route | None:
+        route = self._routes.get(name)
+        if route is not None:
+            return route
+        owner, slash, upstream = name.partition("/")
+        source = self.sources.get(owner)
+        if not slash or not upstream or source is None or not source.discover:
+            return None  # a provider with a fixed list serves that list and nothing else
+        return self._serve(source, name, upstream)
+
+    def _serve(self, source: Source, public: str, upstream: str) -> Route:
+        return msgspec.structs.replace(self._base, name=public, deployments=source.deployments(upstream))
+
+    def _unknown(self, name: str, key: Key) -> Failure:
+        known = [public for public, _ in self.names(key)]
+        folded = {public.casefold(): public for public in known} | {
+            public.rpartition("/")[2].casefold(): public for public in known
+        }
+        near = get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
+        bare = name.rpartition("/")[2].casefold()
+        close = list(dict.fromkeys([*([folded[bare]] if bare in folded else []), *(folded[match] for match in near)]))
+        if close:
+            hint = f"the closest names are {', '.join(map(repr, close))}"
+        else:
+            hint = "GET /v1/models lists what there is"
+        return Failure("model_not_found", f"the model {name!r} does not exist here; {hint}", param="model")
+
+
+def allowed(key: Key, name: str) -> bool:
+    """Whether the key's globs take the name; a key without globs takes all."""
+    return not key.models or any(fnmatchcase(name, glob) for glob in key.models)

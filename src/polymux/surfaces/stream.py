@@ -1,0 +1,86 @@
+"""The translated lane of a stream: upstream bytes -> frames -> pivot chunks -> client events. All state is here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from polymux.errors import Truncated
+from polymux.providers.base import Reader
+from polymux.schema.chat import Chunk, TokenUsage
+from polymux.surfaces.chat import Chat
+from polymux.types import NO_USAGE, Call, Usage
+from polymux.wire import sse
+
+
+class Writer:
+    """Pivot chunks in, client events out. Remembers whether content was seen, and the usage."""
+
+    __slots__ = ("_alter", "_call", "_surface", "content", "source", "usage")
+
+    def __init__(self, surface: Chat, call: Call, alter: Callable[[Chunk], Chunk | None] | None = None) -> None:
+        self._surface, self._call, self._alter = surface, call, alter
+        self.source = "upstream"  # of the usage: upstream | estimated
+        self.content = False
+        self.usage = NO_USAGE
+
+    def feed(self, chunks: Sequence[Chunk]) -> bytes:
+        if self._alter:
+            chunks = [altered for chunk in chunks if (altered := self._alter(chunk)) is not None]
+        for chunk in chunks:
+            if chunk.usage:
+                self.usage = usage_of(chunk.usage, self.source)
+            if not self.content:
+                self.content = any(choice.delta.has_content() for choice in chunk.choices)
+        return self._surface.events(self._call, chunks)
+
+    def close(self) -> bytes:
+        return self._surface.end()
+
+
+class Translated:
+    """A `Writer` behind a frame decoder and a dialect's reader."""
+
+    __slots__ = ("_decoder", "_reader", "_writer")
+
+    def __init__(self, reader: Reader, writer: Writer) -> None:
+        self._decoder = sse.Decoder()
+        self._reader, self._writer = reader, writer
+
+    @property
+    def content(self) -> bool:
+        return self._writer.content
+
+    @property
+    def usage(self) -> Usage:
+        return self._writer.usage
+
+    def feed(self, data: bytes) -> bytes:
+        """Raises `Failure` for an error event of the upstream."""
+        read = self._reader.feed
+        chunks: list[Chunk] = []
+        for event, payload in self._decoder.feed(data):
+            chunks += read(event, payload)
+        return self._writer.feed(chunks) if chunks else b""
+
+    def close(self) -> bytes:
+        """Raises `Truncated` when the upstream's end mark was not seen."""
+        chunks: list[Chunk] = []
+        for event, payload in self._decoder.close():
+            chunks += self._reader.feed(event, payload)
+        chunks += self._reader.close()
+        if not chunks:
+            raise Truncated
+        return self._writer.feed(chunks) + self._writer.close()
+
+
+def usage_of(usage: TokenUsage, source: str = "upstream") -> Usage:
+    """The pivot's usage as counts."""
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input=usage.prompt_tokens,
+        output=usage.completion_tokens,
+        cached=(prompt.cached_tokens or 0) if prompt else 0,
+        cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
+        reasoning=(completion.reasoning_tokens or 0) if completion else 0,
+        source=source,
+    )

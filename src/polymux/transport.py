@@ -1,0 +1,432 @@
+"""The only file that opens upstream connections: HTTP/1.1 on httptools, kept alive, pooled by address and trust.
+
+A `Reply` is awaited for its head, then read whole or block by block as the network delivers. Nothing is buffered
+beyond `HIGH_WATER`; closing a reply that is not finished aborts its connection, which is how a cancelled request
+reaches the upstream. Sources: RFC 9110, RFC 9112.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections import deque
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httptools
+
+from polymux.errors import Failure, Truncated
+from polymux.types import Tls, WireRequest
+
+HIGH_WATER = 256 * 1024  # bytes a reply holds before its upstream is told to wait
+MAX_HEAD = 64 * 1024
+MAX_BODY = 64 * 1024 * 1024  # of a reply that is read whole
+IDLE = 55.0  # seconds a connection is kept unused: below the common 60 s of load balancers
+TICK = 0.05  # seconds between looks at the deadlines
+
+_K = TypeVar("_K")
+_V = TypeVar("_V")
+
+Target = tuple[str, str, int, Tls]  # scheme, host, port, trust
+
+
+class Reply:
+    """One answer. Deadlines are absolute times of the loop's clock; `idle` seconds extend the deadline at each read."""
+
+    __slots__ = ("_buffered", "_conn", "_error", "_parts", "_waiter", "complete", "deadline", "final", "headers", "idle", "status")
+
+    def __init__(self, conn: Connection, deadline: float, final: float) -> None:
+        self._conn = conn
+        self._parts: deque[bytes] = deque()
+        self._buffered = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.complete = False
+        self.deadline = deadline
+        self.final = final
+        self.idle = 0.0
+
+    def header(self, name: bytes) -> str:
+        """The first value of a header (lower-case name), or ""."""
+        for key, value in self.headers:
+            if key.lower() == name:
+                return value.decode("latin-1")
+        return ""
+
+    def header_map(self) -> dict[str, str]:
+        return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.headers}
+
+    async def head(self) -> None:
+        """Wait for status and headers. Raises `Failure` when none come."""
+        while not self.status and self._error is None:
+            await self._wait()
+        if not self.status and self._error is not None:
+            raise self._error
+
+    async def block(self) -> bytes:
+        """What has arrived since the last call, at once; b"" at the end. Raises `Failure` or `Truncated`."""
+        while not self._parts:
+            if self.complete:
+                return b""
+            if self._error is not None:
+                raise self._error
+            await self._wait()
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        if self._buffered > HIGH_WATER:
+            self._conn.resume()
+        self._buffered = 0
+        return data
+
+    async def whole(self, limit: int = MAX_BODY) -> bytes:
+        """All of the body. Raises `Failure` when it is larger than `limit`, or as `block` does."""
+        parts, size = [], 0
+        while part := await self.block():
+            parts.append(part)
+            size += len(part)
+            if size > limit:
+                raise Failure("upstream_unavailable", "the upstream's answer is too large")
+        return b"".join(parts)
+
+    def close(self) -> None:
+        """Done with it. An unfinished answer takes its connection along."""
+        if not self.complete:
+            self._conn.abort()
+
+    def expect(self, idle: float) -> None:
+        """From now on at most `idle` seconds may pass between two reads."""
+        self.idle = idle
+        self.deadline = min(self._conn.loop.time() + idle, self.final)
+
+    def hold(self) -> None:
+        """Nothing is expected of the upstream while we do not read; only `final` counts."""
+        self.idle = 0.0
+        self.deadline = self.final
+
+    def __aiter__(self) -> Reply:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if data := await self.block():
+            return data
+        raise StopAsyncIteration
+
+    def feed(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._buffered += len(data)
+        if self._buffered > HIGH_WATER:
+            self._conn.pause()
+        self.wake()
+
+    def fail(self, error: Exception) -> None:
+        if self._error is None and not self.complete:
+            self._error = error
+            self.wake()
+
+    def wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def _wait(self) -> None:
+        self._waiter = self._conn.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+
+class Connection(asyncio.Protocol):
+    """One socket to an upstream, serving one reply at a time."""
+
+    def __init__(self, owner: Transport, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.target = target
+        self.since = 0.0  # idle since
+        self.used = 0  # answers served before this one
+        self._owner = owner
+        self._socket: asyncio.Transport | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._reply: Reply | None = None
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._head_size = 0
+        self._framed = False
+        self._paused = False
+
+    @property
+    def open(self) -> bool:
+        return self._socket is not None and not self._socket.is_closing()
+
+    def start(self, reply: Reply, data: bytes) -> None:
+        self._reply = reply
+        self._headers, self._head_size, self._framed = [], 0, False
+        assert self._socket is not None  # noqa: S101 - only connected ones are handed out
+        self._socket.write(data)
+
+    def pause(self) -> None:
+        if not self._paused and self._socket is not None:
+            self._paused = True
+            self._socket.pause_reading()
+
+    def resume(self) -> None:
+        if self._paused and self.open and self._socket is not None:
+            self._paused = False
+            self._socket.resume_reading()
+
+    def abort(self) -> None:
+        self._reply = None
+        if self._socket is not None:
+            self._socket.abort()
+
+    # ---- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._socket = transport  # type: ignore[assignment]  # a Transport for TCP and TLS
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._owner.forget(self)
+        reply = self._reply
+        if reply is None:
+            return
+        self._reply = None
+        if reply.status and not self._framed and error is None:  # the body runs until the close
+            reply.complete = True
+            reply.wake()
+        elif reply.status:
+            reply.fail(Truncated())
+        else:
+            reply.fail(Lost(bool(self._headers)))
+
+    def data_received(self, data: bytes) -> None:
+        reply = self._reply
+        if reply is None:  # an answer nobody asked for
+            self.abort()
+            return
+        if reply.idle:
+            reply.deadline = min(self.loop.time() + reply.idle, reply.final)
+        if not reply.status:
+            self._head_size += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError:
+            reply.fail(Failure("upstream_unavailable", "the upstream's answer is not valid HTTP"))
+            self.abort()
+        except httptools.HttpParserUpgrade:
+            reply.fail(Failure("upstream_unavailable", "the upstream wants another protocol"))
+            self.abort()
+        if self._head_size > MAX_HEAD and not reply.status:
+            reply.fail(Failure("upstream_unavailable", "the headers of the upstream's answer are too large"))
+            self.abort()
+
+    # ---- httptools callbacks
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status < 200:  # 1xx: the real answer follows
+            self._headers = []
+            return
+        reply = self._reply
+        if reply is None:
+            return
+        self._framed = status in (204, 304)
+        for name, _ in self._headers:
+            if name.lower() in (b"content-length", b"transfer-encoding"):
+                self._framed = True
+        reply.headers = self._headers
+        reply.status = status
+        reply.wake()
+
+    def on_body(self, data: bytes) -> None:
+        if self._reply is not None:
+            self._reply.feed(data)
+
+    def on_message_complete(self) -> None:
+        reply = self._reply
+        if reply is None or not reply.status:
+            return
+        if not self._framed and not self._parser.should_keep_alive():
+            return  # the close ends it; llhttp says so only for empty bodies
+        reply.complete = True
+        self._reply = None
+        self.resume()
+        if self._parser.should_keep_alive():
+            self._owner.park(self)
+        elif self._socket is not None:
+            self._socket.close()
+        reply.wake()
+
+
+class Lost(Failure):
+    """The connection ended before an answer. `answered`: some of it had come."""
+
+    def __init__(self, answered: bool) -> None:
+        super().__init__("upstream_unavailable", "the upstream closed the connection before it answered")
+        self.answered = answered
+
+
+class Transport:
+    """Pools of connections, and the deadlines of what is under way. Belongs to one event loop."""
+
+    def __init__(self) -> None:
+        self._idle: dict[Target, list[Connection]] = {}
+        self._all: set[Connection] = set()
+        self._active: set[Reply] = set()
+        self._heads: dict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = {}
+        self._targets: dict[tuple[str, Tls], Target] = {}
+        self._contexts: dict[Tls, ssl.SSLContext] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def send(self, request: WireRequest, tls: Tls, connect: float, deadline: float, final: float) -> Reply:
+        """Send and wait for the answer's head. `connect` seconds; `deadline` (first content) and `final` (the whole
+        exchange) are times of the loop's clock. Raises `Failure`. Close the reply when done with it.
+
+        A pooled connection may have been closed by the other side just now; when it ends without a byte of an
+        answer, the request is sent once more on a fresh connection.
+        """
+        loop = asyncio.get_running_loop()
+        target = self._target(request.url, tls)
+        data = self._head(request, target) + request.body
+        conn = self._pooled(target, loop.time())
+        while True:
+            fresh = conn is None
+            if conn is None:
+                conn = await self._connect(target, min(connect, final - loop.time()), loop)
+            reply = Reply(conn, deadline, final)
+            conn.start(reply, data)
+            self._watch(reply, loop)
+            try:
+                await reply.head()
+                return reply
+            except Lost as error:
+                self._active.discard(reply)
+                if fresh or error.answered:
+                    raise
+                conn = None
+            except BaseException:
+                self.release(reply)
+                raise
+
+    def release(self, reply: Reply) -> None:
+        """Done with a reply, finished or not."""
+        self._active.discard(reply)
+        reply.close()
+
+    async def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        for conn in list(self._all):
+            conn.abort()
+
+    def park(self, conn: Connection) -> None:
+        conn.since = conn.loop.time()
+        conn.used += 1
+        self._idle.setdefault(conn.target, []).append(conn)
+
+    def forget(self, conn: Connection) -> None:
+        self._all.discard(conn)
+        idle = self._idle.get(conn.target)
+        if idle and conn in idle:
+            idle.remove(conn)
+
+    def _pooled(self, target: Target, now: float) -> Connection | None:
+        idle = self._idle.get(target)
+        while idle:
+            conn = idle.pop()  # the last used is the least likely to be stale
+            if conn.open and now - conn.since < IDLE:
+                return conn
+            conn.abort()
+        return None
+
+    async def _connect(self, target: Target, timeout: float, loop: asyncio.AbstractEventLoop) -> Connection:
+        scheme, host, port, tls = target
+        context = self._context(tls) if scheme == "https" else None
+        try:
+            async with asyncio.timeout(timeout):
+                _, conn = await loop.create_connection(
+                    lambda: Connection(self, target, loop),
+                    host,
+                    port,
+                    ssl=context,
+                    server_hostname=host if context else None,
+                )
+        except TimeoutError:
+            raise Failure("upstream_timeout", f"no connection to {host}:{port} within {timeout:g} s") from None
+        except ssl.SSLError as error:
+            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+            raise Failure("upstream_unavailable", f"TLS with {host}:{port} failed: {reason or error}") from None
+        except OSError as error:
+            raise Failure("upstream_unavailable", f"cannot connect to {host}:{port}: {_reason(error)}") from None
+        self._all.add(conn)
+        return conn
+
+    def _context(self, tls: Tls) -> ssl.SSLContext:
+        context = self._contexts.get(tls)
+        if context is None:
+            context = ssl.create_default_context()
+            try:
+                if tls.ca_file:
+                    context.load_verify_locations(cafile=tls.ca_file)
+                if tls.client_cert:
+                    context.load_cert_chain(tls.client_cert, tls.client_key or None)
+            except (OSError, ssl.SSLError) as error:
+                raise Failure("upstream_unavailable", f"the TLS files of this provider cannot be read: {error}") from None
+            if not tls.verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._contexts[tls] = context
+        return context
+
+    def _target(self, url: str, tls: Tls) -> Target:
+        target = self._targets.get((url, tls))
+        if target is None:
+            parts = urlsplit(url)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            target = (parts.scheme, parts.hostname or "", port, tls)
+            _bounded(self._targets)[(url, tls)] = target
+        return target
+
+    def _head(self, request: WireRequest, target: Target) -> bytes:
+        key = (request.method, request.url, request.headers)
+        head = self._heads.get(key)
+        if head is None:
+            parts = urlsplit(request.url)
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+            host = parts.netloc.rpartition("@")[2]
+            lines = [f"{request.method} {path} HTTP/1.1", f"host: {host}"]
+            lines += [f"{name}: {value}" for name, value in request.headers]
+            head = "\r\n".join(lines).encode("latin-1", "replace")
+            _bounded(self._heads)[key] = head
+        if not request.body:
+            return head + b"\r\n\r\n"
+        return b"%b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (head, len(request.body))
+
+    def _watch(self, reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
+        self._active.add(reply)
+        if self._timer is None:
+            self._timer = loop.call_later(TICK, self._tick, loop)
+
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.expire(loop.time())
+        self._timer = loop.call_later(TICK, self._tick, loop) if self._active else None
+
+    def expire(self, now: float) -> None:
+        """End what is past its deadline."""
+        for reply in [reply for reply in self._active if reply.deadline <= now]:
+            self._active.discard(reply)
+            silent = "no content from the upstream in time" if not reply.idle else "the upstream fell silent"
+            reply.fail(Failure("upstream_timeout", silent))
+            reply.close()
+
+
+def _bounded(cache: dict[_K, _V]) -> dict[_K, _V]:
+    if len(cache) > 4096:
+        cache.clear()
+    return cache
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

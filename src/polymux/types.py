@@ -1,0 +1,166 @@
+"""The values of a request's life. Plain data; no behaviour beyond what follows from the fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds. `first_token` runs until the first content, `idle` between two reads, `total` over all attempts.
+
+    `first_token` None: 60 for streams; whole answers, which come all at once, may take `total`.
+    """
+
+    connect: float = 5.0
+    first_token: float | None = None
+    idle: float = 60.0
+    total: float = 600.0
+
+
+class Tls(msgspec.Struct, frozen=True):
+    """How to trust, and be trusted by, an upstream. Paths of PEM files; empty = the system's."""
+
+    ca_file: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    verify: bool = True
+
+
+class Quirks(msgspec.Struct, frozen=True):
+    """What a provider's row drops, renames, clamps or adds; data, so that no code names a vendor."""
+
+    rename: Mapping[str, str] = {}
+    drop: tuple[str, ...] = ()
+    clamp: Mapping[str, tuple[float, float]] = {}
+    set: Mapping[str, Any] = {}
+    repair: bool = False  # streams are decoded and normalised chunk by chunk instead of relayed untouched
+    stream_usage: bool = True  # takes stream_options.include_usage
+    max_tokens: int = 4096  # where the dialect wants a limit and the client gave none
+
+
+class Deployment(msgspec.Struct, frozen=True):
+    """One way to serve a model: a provider, its address and credential, and the model's name over there."""
+
+    id: str  # "provider/model", unique; with several keys "provider/model#2"
+    provider: str
+    model: str  # upstream name
+    dialect: str
+    base_url: str = ""
+    headers: tuple[tuple[str, str], ...] = ()  # complete, credential included
+    weight: int = 1
+    quirks: Quirks = Quirks()
+    timeouts: Timeouts = Timeouts()
+    tls: Tls = Tls()
+
+
+class Route(msgspec.Struct, frozen=True):
+    """A public name and the deployments behind it."""
+
+    name: str
+    deployments: tuple[Deployment, ...]
+    strategy: str = "weighted"
+    fallbacks: tuple[str, ...] = ()
+    retries: int = 2
+    max_attempts: int = 6
+    timeouts: Timeouts = Timeouts()
+    strict: bool = False
+
+
+class Key(msgspec.Struct, frozen=True):
+    """Who calls. `id` and `name` may be logged, the secret exists only as the digest it was found by."""
+
+    id: str
+    name: str
+    tenant: str = "default"
+    models: tuple[str, ...] = ()  # globs; empty = all
+    rpm: int = 0  # requests per minute, 0 = no limit
+    origin: str = "static"  # static | first-run
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens. `input` includes `cached` and `cache_write`, `output` includes `reasoning` (OpenAI's way of counting)."""
+
+    input: int = 0
+    output: int = 0
+    cached: int = 0
+    cache_write: int = 0
+    reasoning: int = 0
+    source: str = "upstream"  # upstream | estimated | none
+
+
+NO_USAGE = Usage(source="none")
+
+
+class WireRequest(msgspec.Struct, frozen=True):
+    """A complete upstream request: the transport adds only what HTTP framing needs (host, content-length)."""
+
+    method: str
+    url: str
+    headers: tuple[tuple[str, str], ...]
+    body: bytes = b""
+    framing: str = "sse"  # how a streamed answer is framed: sse | ndjson | aws | whole
+    dropped: tuple[str, ...] = ()  # request parameters this upstream cannot take
+
+
+class WireReply(msgspec.Struct, frozen=True):
+    """A whole upstream answer. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class Call(msgspec.Struct):
+    """One client request, decoded once. `fields` are the body's top-level members, still raw JSON."""
+
+    id: str  # ours, always; also x-request-id
+    surface: str
+    key: Key
+    model: str  # public name
+    stream: bool
+    fields: dict[str, msgspec.Raw]
+    body: bytes
+    wants_usage: bool = False  # the client asked for a usage chunk
+    user: str = ""
+    client_request_id: str = ""
+    depth: int = 0  # how many function models stand between the client and this call
+
+
+class Attempt(msgspec.Struct):
+    """One try of one deployment and how it ended."""
+
+    deployment: Deployment
+    status: int = 0
+    error: str = ""  # kind of failure, empty = success
+
+
+class Record(msgspec.Struct):
+    """A usage record (INTERFACE.md §5): one line of the ledger for one request, all attempts in it."""
+
+    id: str
+    at: float  # Unix seconds at arrival
+    key_id: str
+    key_name: str
+    tenant: str
+    surface: str
+    model: str
+    provider: str
+    upstream_model: str
+    status: int
+    error_code: str | None
+    stream: bool
+    input_tokens: int
+    output_tokens: int
+    cached_tokens: int
+    cache_write_tokens: int
+    reasoning_tokens: int
+    usage_source: str
+    cost_usd: str | None  # decimal string; None = price unknown
+    attempts: int
+    cache: str
+    duration_ms: float
+    first_token_ms: float | None
+    client_request_id: str = ""

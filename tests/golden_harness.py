@@ -1,0 +1,382 @@
+"""Golden files: the documentation of a dialect's mapping, and its test.
+
+A case is a text file `golden/<dialect>/<case>.txt`: what it is about in the first lines, then sections, each opened by
+`--- name`. Written by hand:
+
+    client request   the chat completions body a client sends, JSON
+    deployment       members of the deployment that differ from the dialect's default, JSON (rarely needed)
+    wire stream      what the upstream streams, frame by frame
+    wire reply       the same answer whole, JSON
+    wire error       an error answer instead: the status, `name: value` headers, an empty line, the body
+
+Written by `POLYMUX_UPDATE_GOLDEN=1 pytest tests/test_golden.py`, and then reviewed as a diff:
+
+    wire request     method and URL, headers that are not the deployment's, an empty line, the body
+    dropped          names of the parameters that the wire request lacks, one a line
+    chunks           what the reader makes of the stream, one a line
+    response         what is made of the whole reply
+    usage            token counts, the same in `chunks` and `response`
+    failure          how it ends instead; kind "truncated" where the stream ends without its end mark
+
+`check` compares these and asks of every stream, unasked, what `check_stream` lists.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polymux.errors import Failure, Truncated
+from polymux.providers.base import Adapter
+from polymux.schema.chat import ChatRequest
+from polymux.types import Deployment, WireRequest
+from polymux.wire.sse import Decoder
+
+CREATED = 1_700_000_000
+ROOT = Path(__file__).parent / "golden"
+INPUTS = ("client request", "deployment", "wire stream", "wire reply", "wire error")
+OUTPUTS = ("wire request", "dropped", "chunks", "response", "usage", "failure")
+ORDER = (
+    *("client request", "deployment", "wire request", "dropped", "wire stream", "chunks"),
+    *("wire reply", "response", "usage", "wire error", "failure"),
+)
+
+Json = Any
+Event = tuple[str, bytes]
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """A row of the table of dialects: what the harness needs to know of one."""
+
+    adapter: Adapter
+    deployment: Deployment
+    end: str  # pattern of the data of a frame from which on the answer is complete
+    noise: Sequence[Event]  # events that a reader must ignore, wherever they come
+
+
+@dataclass
+class Case:
+    dialect: str
+    name: str
+    about: str
+    sections: dict[str, str] = field(default_factory=dict)
+
+    def json(self, name: str) -> Json:
+        return json.loads(self.sections[name])
+
+
+def read_case(path: Path) -> Case:
+    about, *parts = re.split(r"^--- (.+)\n", path.read_text("utf-8"), flags=re.MULTILINE)
+    case = Case(path.parent.name, path.stem, about.strip())
+    for name, text in zip(parts[::2], parts[1::2], strict=True):
+        if name not in ORDER or name in case.sections:
+            raise ValueError(f"{path.name}: section '{name}' is unknown or there twice")
+        case.sections[name] = text.strip("\n") + "\n"
+    return case
+
+
+def write_case(case: Case, path: Path) -> None:
+    parts = [f"--- {name}\n{case.sections[name].rstrip()}\n" for name in ORDER if name in case.sections]
+    path.write_text("\n".join([case.about + "\n", *parts]), "utf-8")
+
+
+# ---- what a case comes to ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outcome:
+    """How a stream was read: its chunks as JSON, and the failure that ended it, if one did."""
+
+    chunks: list[Json] = field(default_factory=list)
+    failure: Json | None = None
+
+
+def request_of(case: Case) -> ChatRequest:
+    return msgspec.json.decode(case.sections["client request"], type=ChatRequest)
+
+
+def deployment_of(case: Case, row: Dialect) -> Deployment:
+    if "deployment" not in case.sections:
+        return row.deployment
+    fields = msgspec.to_builtins(row.deployment) | case.json("deployment")
+    return msgspec.convert(fields, Deployment)
+
+
+def translate(case: Case, row: Dialect, request: ChatRequest) -> WireRequest:
+    flow = row.adapter.flow(request, deployment_of(case, row))
+    try:
+        next(flow)
+    except StopIteration as stop:
+        return stop.value
+    raise AssertionError("the flow yields a preparatory request, for which a case has no section yet")
+
+
+def read_events(case: Case, row: Dialect, events: Iterable[Event]) -> Outcome:
+    reader = row.adapter.reader(case.json("client request")["model"], CREATED)
+    outcome = Outcome()
+    try:
+        for event, data in events:
+            outcome.chunks += [plain(chunk) for chunk in reader.feed(event, data)]
+        outcome.chunks += [plain(chunk) for chunk in reader.close()]
+    except Failure as failure:
+        outcome.failure = plain_failure(failure)
+    except Truncated:
+        outcome.failure = {"kind": "truncated"}
+    return outcome
+
+
+def decode(pieces: Iterable[bytes]) -> list[Event]:
+    decoder = Decoder()
+    events = [event for piece in pieces for event in decoder.feed(piece)]
+    return events + decoder.close()
+
+
+def plain(value: Any) -> Json:
+    """A struct as the JSON a client would get."""
+    return json.loads(msgspec.json.encode(value))
+
+
+def plain_failure(failure: Failure) -> Json:
+    names = ("kind", "status", "type", "code", "message", "param", "retry_after")
+    return {name: getattr(failure, name) for name in names if getattr(failure, name) is not None}
+
+
+def outputs(case: Case, row: Dialect) -> dict[str, str]:
+    """The sections that the code writes."""
+    made: dict[str, str] = {}
+    try:
+        request = translate(case, row, request_of(case))
+    except Failure as failure:
+        return {"failure": pretty(plain_failure(failure))}
+    made["wire request"] = show_request(request, deployment_of(case, row))
+    if request.dropped:
+        made["dropped"] = "\n".join(request.dropped) + "\n"
+    failure = None
+    if "wire stream" in case.sections:
+        outcome = read_events(case, row, decode([stream_of(case)]))
+        made["chunks"] = "".join(json.dumps(chunk, ensure_ascii=False) + "\n" for chunk in outcome.chunks)
+        failure = outcome.failure
+        usages = [chunk["usage"] for chunk in outcome.chunks if chunk.get("usage")]
+        if usages:
+            made["usage"] = pretty(usages[-1])
+    if "wire reply" in case.sections:
+        made.update(read_whole(case, row))
+    if "wire error" in case.sections:
+        failure = plain_failure(row.adapter.failure(*parse_error(case.sections["wire error"])))
+    if failure:
+        made["failure"] = pretty(failure)
+    return made
+
+
+def read_whole(case: Case, row: Dialect) -> dict[str, str]:
+    model = case.json("client request")["model"]
+    try:
+        response = plain(row.adapter.read(case.sections["wire reply"].encode(), model, CREATED))
+    except Failure as failure:
+        return {"failure": pretty(plain_failure(failure))}
+    except Truncated:
+        return {"failure": pretty({"kind": "truncated"})}
+    usage = {"usage": pretty(response["usage"])} if response["usage"] else {}
+    return {"response": pretty(response), **usage}
+
+
+def stream_of(case: Case) -> bytes:
+    return case.sections["wire stream"].encode() + b"\n"
+
+
+def parse_error(text: str) -> tuple[int, dict[str, str], bytes]:
+    head, _, body = text.partition("\n\n")
+    status, *headers = head.splitlines()
+    pairs = (line.partition(": ") for line in headers)
+    return int(status), {name.lower(): value for name, _, value in pairs}, body.encode()
+
+
+def show_request(request: WireRequest, to: Deployment) -> str:
+    added = [f"{name}: {value}" for name, value in request.headers if (name, value) not in to.headers]
+    lost = [f"(lacks {name})" for name, value in to.headers if (name, value) not in request.headers]
+    body = pretty(json.loads(request.body)) if request.body else ""
+    return "\n".join([f"{request.method} {request.url}", *added, *lost, "", body])
+
+
+def pretty(value: Json) -> str:
+    """JSON with an indent; what fits on a line stays on one."""
+    return _pretty(value, "") + "\n"
+
+
+def _pretty(value: Json, indent: str) -> str:
+    flat = json.dumps(value, ensure_ascii=False)
+    if len(indent) + len(flat) <= 110 and (indent or not isinstance(value, dict)):
+        return flat
+    deeper = indent + "  "
+    if isinstance(value, dict):
+        items = [f"{deeper}{json.dumps(k, ensure_ascii=False)}: {_pretty(v, deeper)}" for k, v in value.items()]
+        return "{\n" + ",\n".join(items) + f"\n{indent}}}"
+    if isinstance(value, list):
+        return "[\n" + ",\n".join(deeper + _pretty(v, deeper) for v in value) + f"\n{indent}]"
+    return flat
+
+
+# ---- checks ------------------------------------------------------------------------------------------------------
+
+
+def check(case: Case, row: Dialect) -> None:
+    """Everything that is asked of a case. Raises AssertionError."""
+    made = outputs(case, row)
+    for name in OUTPUTS:
+        assert comparable(name, made.get(name)) == comparable(name, case.sections.get(name)), name
+    if "wire request" not in made:
+        return
+    check_request(case, row)
+    if "wire stream" in case.sections:
+        check_stream(case, row)
+    if "wire stream" in case.sections and "response" in made:
+        chunks = [json.loads(line) for line in made["chunks"].splitlines()]
+        assert merge(chunks) == summary(json.loads(made["response"])), "the stream and its buffered twin differ"
+
+
+def comparable(name: str, text: str | None) -> Json:
+    """A section without the accidents of its layout: JSON as values, the rest as lines."""
+    if text is None or name == "dropped":
+        return text and text.split()
+    if name == "wire request":
+        head, _, body = text.partition("\n\n")
+        return head.splitlines(), json.loads(body) if body.strip() else None
+    if name == "chunks":
+        return [json.loads(line) for line in text.splitlines() if line]
+    return json.loads(text)
+
+
+def check_request(case: Case, row: Dialect) -> None:
+    """A translation depends on its input alone and leaves it as it was; streaming changes nothing about what is lost."""
+    request = request_of(case)
+    first = translate(case, row, request)
+    assert msgspec.json.encode(request) == msgspec.json.encode(request_of(case)), "the request was changed"
+    assert translate(case, row, request) == first, "the same request, translated again, differs"
+    request.stream = not request.stream
+    assert translate(case, row, request).dropped == first.dropped
+
+
+def check_stream(case: Case, row: Dialect) -> None:
+    """What holds for every stream of every dialect."""
+    data = stream_of(case)
+    events = decode([data])
+    whole = read_events(case, row, events)
+    check_chunks(whole, case.json("client request")["model"])
+    for cut in range(1, len(data)):  # a reader sees events only, so the same events are the same answer
+        assert decode([data[:cut], data[cut:]]) == events, f"cut at byte {cut}"
+    assert read_events(case, row, decode(data[n : n + 1] for n in range(len(data)))) == whole, "byte by byte"
+    for seed in range(20):
+        assert read_events(case, row, decode(random_pieces(data, seed))) == whole, f"random cuts, seed {seed}"
+    for end in (b"\r\n", b"\r"):
+        assert read_events(case, row, decode([data.replace(b"\n", end)])) == whole, f"lines ended by {end!r}"
+    noisy = [*row.noise, *(one for event in events for one in (event, *row.noise))]
+    assert read_events(case, row, noisy) == whole, "unknown events are not ignored"
+    check_truncation(case, row, events)
+
+
+def check_truncation(case: Case, row: Dialect, events: list[Event]) -> None:
+    """Cut after any frame before the end mark, or inside one, an answer is never a success."""
+    complete = next((n for n, (_, data) in enumerate(events) if re.search(row.end, data.decode())), None)
+    whole = read_events(case, row, events)
+    assert (complete is None) == bool(whole.failure), "the end mark says one thing, the reader another"
+    failed = len(events) - 1 if whole.failure and whole.failure["kind"] != "truncated" else len(events)
+    for count in range(complete if complete is not None else failed):
+        cut = read_events(case, row, events[:count])
+        assert cut.failure == {"kind": "truncated"}, f"cut after {count} frames"
+        assert cut.chunks == whole.chunks[: len(cut.chunks)]
+    data = stream_of(case)
+    for seed in range(50):
+        cut_at = random.Random(seed).randrange(len(data))
+        part = decode([data[:cut_at]])
+        if not any(re.search(row.end, frame.decode("utf-8", "replace")) for _, frame in part):
+            assert read_events(case, row, part).failure, f"cut at byte {cut_at}"
+
+
+def check_chunks(outcome: Outcome, model: str) -> None:
+    """The order that `providers.base.Reader` promises."""
+    chunks = outcome.chunks
+    assert len({(chunk["id"], chunk["created"], chunk["model"]) for chunk in chunks}) <= 1, "id, created or model change"
+    for chunk in chunks:
+        assert chunk["id"], "an answer without an id"
+        assert (chunk["created"], chunk["model"]) == (CREATED, model)
+    with_usage = [n for n, chunk in enumerate(chunks) if chunk.get("usage")]
+    assert with_usage in ([], [len(chunks) - 1]), "usage comes once and last"
+    assert all(chunks[n]["choices"] == [] for n in with_usage), "the usage chunk has no choices"
+    for index in {choice["index"] for chunk in chunks for choice in chunk["choices"]}:
+        choices = [c for chunk in chunks for c in chunk["choices"] if c["index"] == index]
+        roles = [n for n, choice in enumerate(choices) if "role" in choice["delta"]]
+        assert roles == [0], "the role comes once and first"
+        finishes = [n for n, choice in enumerate(choices) if choice["finish_reason"]]
+        assert finishes == ([] if outcome.failure else [len(choices) - 1]), "one finish, last of its choice"
+        check_calls([call for choice in choices for call in choice["delta"].get("tool_calls", ())])
+
+
+def check_calls(fragments: list[Json]) -> None:
+    seen: list[int] = []
+    for call in fragments:
+        if call["index"] not in seen:
+            seen.append(call["index"])
+            assert call["id"], "a call begins without an id"
+            assert call["type"] == "function"
+            assert call["function"]["name"], "a call begins without a name"
+        else:
+            assert set(call) == {"index", "function"}, "only the first fragment of a call names it"
+    assert seen == list(range(len(seen))), "calls are numbered 0, 1, 2 ..."
+
+
+def merge(chunks: list[Json]) -> Json:
+    """The summary of a stream: what its deltas add up to."""
+    message: dict[str, Any] = {"calls": {}, "reasoning_details": [], "annotations": []}
+    finish = usage = None
+    for chunk in chunks:
+        usage = chunk.get("usage") or usage
+        for choice in chunk["choices"]:
+            delta = choice["delta"]
+            finish = choice["finish_reason"] or finish
+            for name in ("content", "refusal", "reasoning_content"):
+                message[name] = (message.get(name) or "") + (delta.get(name) or "")
+            for name in ("reasoning_details", "annotations"):
+                message[name] += delta.get(name) or []
+            for call in delta.get("tool_calls") or ():
+                held = message["calls"].setdefault(call["index"], {"id": call.get("id"), "name": "", "arguments": ""})
+                held["name"] += call["function"].get("name", "")
+                held["arguments"] += call["function"].get("arguments", "")
+    calls = [held | {"arguments": parsed(held["arguments"])} for held in message.pop("calls").values()]
+    return {"message": message, "calls": calls, "finish": finish, "usage": usage, "id": chunks[0]["id"]}
+
+
+def summary(response: Json) -> Json:
+    (choice,) = response["choices"]
+    given = choice["message"]
+    message: dict[str, Any] = {name: given.get(name) or "" for name in ("content", "refusal", "reasoning_content")}
+    message |= {name: given.get(name) or [] for name in ("reasoning_details", "annotations")}
+    calls = [
+        {"id": c["id"], "name": c["function"]["name"], "arguments": parsed(c["function"]["arguments"])}
+        for c in given.get("tool_calls") or ()
+    ]
+    finish, usage = choice["finish_reason"], response["usage"]
+    return {"message": message, "calls": calls, "finish": finish, "usage": usage, "id": response["id"]}
+
+
+def parsed(arguments: str) -> Json:
+    """Arguments as values: the two forms of an answer may lay out the same JSON differently. Or text that is none."""
+    try:
+        return json.loads(arguments)
+    except ValueError:
+        return arguments
+
+
+def random_pieces(data: bytes, seed: int) -> list[bytes]:
+    source = random.Random(seed)
+    cuts = sorted(source.sample(range(1, len(data)), k=source.randrange(1, 30)))
+    return [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+
+

@@ -1,0 +1,43 @@
+import pytest
+
+from polymux.wire.mask import mask
+
+SECRETS = [
+    ("Incorrect API key provided: sk-proj-abcdefgh12345678.", "Incorrect API key provided: sk-p…"),
+    ("invalid x-api-key sk-ant-api03-AbC_dEf-123", "invalid x-api-key sk-a…"),
+    ('{"key":"sk-ant-1234567890"}', '{"key":"sk-a…"}'),
+    ("?key=AIzaSyA1234567890abcdefg&alt=sse", "?key=AIza…&alt=sse"),
+    ("Authorization: Bearer eyJhbGciOi.J9.x1y2z3", "Authorization: Bearer eyJh…"),
+    ("bearer abcdefghijklmnopqrstuvwxyz", "bearer abcd…"),
+    ("token=0123456789abcdef0123456789abcdef rest", "token=0123… rest"),
+    ("The secret 'bG9uZyBzZWNyZXQgMTIz' is wrong", "The secret 'bG9u…' is wrong"),
+    ("API key is deadbeefdeadbeef1234", "API key is dead…"),
+    ("two: sk-aaaaaaaa, sk-bbbbbbbb", "two: sk-a…, sk-b…"),
+]
+
+HARMLESS = [
+    "",
+    "max_tokens: Field required",
+    "prompt is too long: 210000 tokens > 200000 maximum",
+    "Bearer authentication is required",
+    "a risk-based-approach to keys and tokens",
+    "messages.0.content.1: unknown key 'temperature'",
+    "密钥无效",
+]
+
+
+@pytest.mark.parametrize(("text", "masked"), SECRETS)
+def test_secrets_keep_only_their_first_characters(text: str, masked: str) -> None:
+    assert mask(text) == masked
+    assert mask(masked) == masked
+
+
+@pytest.mark.parametrize("text", HARMLESS)
+def test_other_text_is_left_alone(text: str) -> None:
+    assert mask(text) == text
+
+
+@pytest.mark.parametrize("unit", ["sk-", "key", "key-", "key: ", "bearer ", "bearer  x", "token is ", "AIza", "a"])
+def test_hostile_text_is_read_in_linear_time(unit: str) -> None:
+    """Quadratic backtracking over a megabyte would not come back within the life of the test run."""
+    assert mask(unit * (1_000_000 // len(unit))) is not None
