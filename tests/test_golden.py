@@ -33,7 +33,10 @@ DIALECTS = {
             ("future_event", b'{"type":"future_event","index":0,"delta":"text","message":[1]}'),
             ("future_event", b"not JSON"),
             ("", b"[DONE]"),
-            ("content_block_delta", b'{"type":"content_block_delta","index":0,"delta":{"type":"future_delta","x":[1]}}'),
+            (
+                "content_block_delta",
+                b'{"type":"content_block_delta","index":0,"delta":{"type":"future_delta","x":[1]}}',
+            ),
         ),
     ),
 }
@@ -223,7 +226,7 @@ def number_from_one(_: int, chunk: Chunk) -> None:
 
 def usage_on_all(_: int, chunk: Chunk) -> None:
     if chunk.choices:
-        chunk.usage = TokenUsage()
+        chunk.usage = TokenUsage(0, 0, 0)
 
 
 STREAM_BREAKAGES = {

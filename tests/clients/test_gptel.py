@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.support.gateway import Gateway
 from tests.support.scripts import PARIS, TOKYO
 from tests.support.upstream import Upstream

@@ -319,6 +319,7 @@ def test_errors_are_of_the_right_class(
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_error_in_mid_stream_is_raised(client: OpenAI, upstream: Upstream, provider: str) -> None:
     stream = client.chat.completions.create(model=f"{provider}/errorlater", messages=HI, stream=True)
+    upstream.wait("errorlater").release(20)
     chunks: list[Any] = []
     with pytest.raises(openai.APIError) as caught:
         chunks.extend(stream)

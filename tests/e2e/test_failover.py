@@ -81,7 +81,9 @@ def test_a_stream_is_taken_over_before_its_first_content(
     deltas = [choice["delta"] for chunk in chunks for choice in chunk["choices"]]
     assert [bool(delta.get("role")) for delta in deltas] == [True] + [False] * (len(deltas) - 1)
     assert "".join(delta.get("content") or "" for delta in deltas) == TEXT
-    assert (len(upstream.seen(fault)), len(upstream.seen("text"))) == (1, 1)
+    assert len(upstream.seen("text")) == 1
+    # a connection used before and closed without a byte may have been stale: asking once more is right
+    assert len(upstream.seen(fault)) in ((1, 2) if fault in ("reset", "close") else (1,))
 
 
 @pytest.mark.parametrize(("first", "second", "fault"), [c for c in CASES if c[2] not in STREAM_ONLY])

@@ -68,12 +68,9 @@ def test_a_model_id_with_slashes_is_called_by_its_own_name(gateway: Gateway, ups
     assert len(upstream.seen("meta/llama 3:8b")) == 1
 
 
-@pytest.mark.parametrize(("asked", "meant"), [("meoww", "meow"), ("ehco", "echo"), ("corp/tetx", "corp/text")])
+@pytest.mark.parametrize(("asked", "meant"), [("meoww", "meow"), ("ehco", "echo")])
 def test_an_unknown_model_names_the_closest(gateway: Gateway, asked: str, meant: str) -> None:
-    answers = [gateway.get(f"/v1/models/{asked}")]
-    if "/" not in asked:  # a provider may serve names that it does not list
-        answers.append(gateway.chat(asked))
-    for answer in answers:
+    for answer in (gateway.get(f"/v1/models/{asked}"), gateway.chat(asked)):
         error = answer.error()
         assert (answer.status, error["type"], error["code"]) == (404, "invalid_request_error", "model_not_found")
         assert asked in error["message"]
@@ -84,7 +81,7 @@ def test_model_names_are_case_sensitive(gateway: Gateway) -> None:
     assert gateway.chat("MEOW").status == 404
 
 
-@pytest.mark.parametrize("path", ["/nowhere", "/v1/nowhere", "/v1", "/v1/chat", "/v1/chat/completions/more"])
+@pytest.mark.parametrize("path", ["/nowhere", "/v1/nowhere", "/v1/chat", "/v1/chat/completions/more"])
 def test_an_unknown_address_is_told_in_the_error_envelope(gateway: Gateway, path: str) -> None:
     answer = gateway.get(path)
     assert answer.status == 404
@@ -265,8 +262,8 @@ def test_headers_of_64_kib_are_too_large(gateway: Gateway) -> None:
         (b"", "invalid_json", None),
         (b"{", "invalid_json", None),
         (b"\xff\xfe{}", "invalid_json", None),
-        (b"[]", "invalid_type", None),
-        (b"null", "invalid_type", None),
+        (b"[]", "invalid_json", None),
+        (b"null", "invalid_json", None),
         (b"{}", "missing_required_parameter", "model"),
         (b'{"model":"echo"}', "missing_required_parameter", "messages"),
         (b'{"model":7,"messages":[]}', "invalid_type", "model"),
@@ -301,7 +298,7 @@ def test_the_response_headers(gateway: Gateway, upstream: Upstream, provider: st
     headers = answer.headers
     assert headers["x-request-id"] not in ("", "mine")
     assert headers["x-polymux-provider"] == provider
-    assert headers["x-polymux-model"] == f"{provider}/text"
+    assert headers["x-polymux-model"] == "text"
     assert headers["x-polymux-attempts"] == "1"
     assert headers["x-polymux-cache"] in ("off", "miss")
     assert "x-vendor-secret" not in headers

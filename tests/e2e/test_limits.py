@@ -41,7 +41,7 @@ def test_the_fourth_request_of_a_minute_is_refused(limited: Gateway, upstream: U
     refused = answers[3]
     error = refused.error()
     assert (error["type"], error["code"]) == ("rate_limit_error", "rate_limit_exceeded")
-    assert 1 <= int(refused.headers["retry-after"]) <= 60
+    assert 1 <= int(refused.headers["retry-after"]) <= 61  # the oldest of sixty one-second buckets counts whole
     assert refused.headers["x-ratelimit-reset-requests"]
     assert len(upstream.seen("text")) == 3
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from tests.support.gateway import Gateway
-from tests.support.raw import Answer
+from tests.support.raw import Answer, post
 from tests.support.scripts import SSE, Ask, Script, choose, events_in
 from tests.support.upstream import Upstream
 
@@ -70,6 +70,8 @@ def test_a_stream_cut_after_any_event_is_an_error(
     if k <= finish_at(provider):
         check_failed(answer, codes)
         return
+    if fault == "torn" and answer.status == 502:  # a reset may take with it what had not been read
+        return
     assert answer.status == 200
     events = answer.events()
     if b"[DONE]" in events:
@@ -111,10 +113,13 @@ def test_an_error_inside_a_success_gets_its_status(
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_an_error_in_mid_stream_is_the_last_event(gateway: Gateway, upstream: Upstream, provider: str) -> None:
-    answer = gateway.chat(f"{provider}/errorlater", stream=True)
-    events = answer.events()
-    assert answer.status == 200
-    assert text_of(events[:-1])
+    with gateway.wire() as wire:
+        body = {"model": f"{provider}/errorlater", "messages": [{"role": "user", "content": "x"}], "stream": True}
+        wire.send(post(gateway.key, body))
+        assert wire.head().status == 200
+        upstream.wait("errorlater").release(20)
+        events = list(wire.events())
+    assert text_of(events[:-1]) == "Hello, " if provider == "corp" else "Hel"
     error = json.loads(events[-1])["error"]
     assert (error["type"], error["code"]) == ("upstream_error", "upstream_unavailable")
     assert "The server had an error." in error["message"]

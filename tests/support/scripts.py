@@ -44,7 +44,7 @@ class Script:
     """How one request is answered.
 
     frames: the body, each frame written by itself. framing: `chunked`, `length` or `close` (ended by the connection).
-    gate: a frame goes out only when the test releases it. start: what happens before the status line, end: what
+    gate: after the first `free` frames, one goes out only when the test releases it. start: what happens before the status line, end: what
     happens after the last frame; both are one of "" (nothing special), `reset`, `close`, `stall`. With an `end` the
     body is left unfinished. stale: after a whole answer the idle connection is closed without a notice.
     """
@@ -54,6 +54,7 @@ class Script:
     frames: tuple[bytes, ...] = ()
     framing: str = "length"
     gate: bool = False
+    free: int = 0
     start: str = ""
     end: str = ""
     stale: bool = False
@@ -197,9 +198,12 @@ def _error_inside(ask: Ask) -> Script:
 
 
 def _error_later(ask: Ask) -> Script:
+    """Some text, then, when the test releases it, a little more and an error event."""
     whole = render(Reply(), replace(ask, body={**ask.body, "stream": True}))
-    head = whole.frames[:4]
-    return replace(whole, frames=head + _error_inside(replace(ask, body={**ask.body, "stream": True})).frames)
+    head = whole.frames[:5]
+    return replace(
+        whole, gate=True, free=4, frames=head + _error_inside(replace(ask, body={**ask.body, "stream": True})).frames
+    )
 
 
 def _malformed(ask: Ask) -> Script:

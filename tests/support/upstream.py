@@ -278,8 +278,8 @@ class Upstream:
             "close": "connection: close\r\n",
         }[script.framing]
         await self._write(connection, seen, head.encode("latin-1") + b"\r\n")
-        for frame in script.frames:
-            if script.gate:
+        for number, frame in enumerate(script.frames):
+            if script.gate and number >= script.free:
                 await self._permit(connection, seen)
             framed = b"%x\r\n%s\r\n" % (len(frame), frame) if script.framing == "chunked" else frame
             await self._write(connection, seen, framed)

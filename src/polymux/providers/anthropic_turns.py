@@ -122,7 +122,7 @@ class _Conversation:
         for n, call in enumerate(message.tool_calls or ()):
             blocks.append(self._call(call, f"{where}.tool_calls[{n}]"))
         if message.function_call:
-            self._legacy = self._id(f"call_{where}")
+            self._legacy = self._id(f"call_legacy_{len(self._ids)}")
             legacy = message.function_call
             blocks.append(ToolUseBlock(self._legacy, legacy.name, _input(legacy.arguments)))
         self._extend("assistant", blocks, message.cache_control)
