@@ -6,40 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.gateway import KEY, Gateway
-from tests.support.upstream import KEY as UPSTREAM_KEY
-from tests.support.upstream import Upstream
-
-FUNCTIONS = """
-from polymux import model
-
-
-@model("echo")
-def echo(messages):
-    return messages[-1]["content"]
-
-
-@model("meow")
-def meow(messages):
-    yield "喵"
-    yield "!"
-"""
-
-
-def providers(upstream: Upstream) -> str:
-    """Config of the two providers, `corp` (OpenAI) and `claude` (Anthropic), both on the scripted one."""
-    return f"""
-[providers.corp]
-preset = "openai-compatible"
-base_url = "{upstream.url}/v1"
-api_key = "{UPSTREAM_KEY}"
-headers = {{ "x-team" = "search" }}
-
-[providers.claude]
-preset = "anthropic-compatible"
-base_url = "{upstream.url}"
-api_key = "{UPSTREAM_KEY}"
-"""
+from support.gateway import KEY, Gateway
+from support.settings import FUNCTIONS, providers
+from support.upstream import Upstream
 
 
 @pytest.fixture(scope="session")
@@ -72,6 +41,8 @@ retries = 0
 """
     with Gateway(config, arguments=("--functions", "models.py"), files={"models.py": FUNCTIONS}) as running:
         yield running
+        running.stop()
+        assert "Traceback" not in running.log(), running.log()
 
 
 @pytest.fixture

@@ -114,7 +114,7 @@ class Broken(Anthropic):
     def __init__(self, spoil: Callable[[int, list[Chunk]], Sequence[Chunk]]) -> None:
         self.spoil = spoil
 
-    def reader(self, model: str, created: int) -> SpoiltReader:  # type: ignore[override]  # not a Reader by name
+    def reader(self, model: str, created: int) -> SpoiltReader:
         return SpoiltReader(super().reader(model, created), self.spoil)
 
 

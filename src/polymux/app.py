@@ -9,7 +9,6 @@ import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Final
 
 import msgspec
 
@@ -18,17 +17,13 @@ from polymux.engine import Engine
 from polymux.functions import Functions, LoadError
 from polymux.functions import load as load_functions
 from polymux.http.serve import Front
-from polymux.providers.anthropic import Anthropic
-from polymux.providers.base import Adapter
-from polymux.providers.openai import OpenAI
+from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import FUNCTIONS, Row, Source, prefixes, rows, sources
 from polymux.routing.registry import Registry
 from polymux.store.journal import Journal
 from polymux.store.memory import LocalCounters, StaticKeys
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
-
-ADAPTERS: Final[Mapping[str, Adapter]] = {"openai": OpenAI(), "anthropic": Anthropic()}
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -43,7 +38,7 @@ class Setup(msgspec.Struct, frozen=True):
 
 
 def table() -> Mapping[str, Row]:
-    return rows(resources.files("polymux.providers").joinpath("providers.toml").read_text("utf-8"), ADAPTERS)
+    return rows(resources.files("polymux.providers").joinpath("providers.toml").read_text("utf-8"), DIALECTS)
 
 
 def environment(directory: Path) -> tuple[dict[str, str], str]:
@@ -124,13 +119,15 @@ def build(setup: Setup, data_dir: Path) -> Front:
     """The gateway. Opens the journal in `data_dir`, and its key file when no other key is configured."""
     config = setup.config
     ledger = Journal(data_dir / "journal", config.ledger.fsync)
-    engine = Engine(ADAPTERS, setup.functions, Transport(), LocalCounters(), ledger)
+    engine = Engine(DIALECTS, setup.functions, Transport(), LocalCounters(), ledger)
     keys = [
         (secret, Key(f"static-{number}", f"key {number}", rpm=config.limits.rpm))
         for number, secret in enumerate(config.auth.keys, 1)
     ]
     if not keys:
-        keys = [(first_run_key(data_dir)[0], Key("first-run", "first-run key", rpm=config.limits.rpm, origin="first-run"))]
+        keys = [
+            (first_run_key(data_dir)[0], Key("first-run", "first-run key", rpm=config.limits.rpm, origin="first-run"))
+        ]
     front = Front(engine, setup.registry, StaticKeys(keys), prefixes(setup.table))
     front.origins = config.server.cors_origins
     front.max_body = config.server.max_body
@@ -172,7 +169,9 @@ def _files(config: Config) -> list[Fault]:
 
 def _function_refs(config: Config, functions: Functions) -> list[Fault]:
     return [
-        Fault(config.file, reference.line, f"models.{model.name}.deployments", f"there is no function {reference.model!r}")
+        Fault(
+            config.file, reference.line, f"models.{model.name}.deployments", f"there is no function {reference.model!r}"
+        )
         for model in config.models.values()
         for reference in model.deployments
         if reference.provider == FUNCTIONS and reference.model not in functions.names

@@ -64,7 +64,7 @@ async def ask(caller: Caller, source: Source) -> Sequence[str]:
     template = source.templates[0]
     adapter = caller.adapters[template.dialect]
     final = asyncio.get_running_loop().time() + 30.0
-    reply = await caller.transport.send(adapter.models(template), template.tls, template.timeouts.connect, final, final)
+    reply = await caller.transport.send(adapter.models(template), template, final, stream=False)
     try:
         body = await reply.whole()
         if reply.status != 200:

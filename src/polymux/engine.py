@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 import time
+import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 from math import ceil
@@ -37,13 +39,15 @@ T = TypeVar("T", contravariant=True)
 class Sink(Protocol):
     """Where an answer goes. `head` is a block of header lines, each ended by CRLF."""
 
-    full: bool  # the client reads slower than we write
+    @property
+    def full(self) -> bool:
+        """The client reads slower than we write."""
+        ...
 
     def respond(self, status: int, head: bytes, body: bytes) -> None: ...
     def start(self, status: int, head: bytes) -> None: ...
     def write(self, data: bytes) -> None: ...
     def end(self, data: bytes) -> None: ...
-    def abort(self) -> None: ...
     async def drain(self) -> None: ...
 
 
@@ -54,6 +58,8 @@ class Lane(Protocol[T]):
     def content(self) -> bool: ...
     @property
     def usage(self) -> Usage: ...
+    @property
+    def failed(self) -> Failure | None: ...
     def feed(self, data: T, /) -> bytes: ...
     def close(self) -> bytes: ...
 
@@ -61,7 +67,21 @@ class Lane(Protocol[T]):
 class Run:
     """What is known of one request while it is served."""
 
-    __slots__ = ("at", "attempts", "call", "committed", "dropped", "first", "limit", "settled", "sink", "started", "surface", "to", "usage")
+    __slots__ = (
+        "at",
+        "attempts",
+        "call",
+        "committed",
+        "dropped",
+        "first",
+        "limit",
+        "settled",
+        "sink",
+        "started",
+        "surface",
+        "to",
+        "usage",
+    )
 
     def __init__(self, call: Call, surface: Chat, sink: Sink) -> None:
         self.call, self.surface, self.sink = call, surface, sink
@@ -126,9 +146,9 @@ class Engine:
             await self._attempts(run, routes)
         except Failure as failure:
             self._fail(run, failure)
-        except Exception as error:
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
             self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
-            raise error
         finally:
             self._settle(run, CLIENT_GONE, "client_disconnected")
 
@@ -181,7 +201,7 @@ class Engine:
         if strict and run.dropped:
             text = f"{run.dropped[0]!r} cannot be taken by {to.id}, and this route is strict"
             raise Failure("unsupported_parameter", text, param=run.dropped[0])
-        reply = await self._send(request, to, final, call.stream)
+        reply = await self._transport.send(request, to, final, stream=call.stream)
         try:
             if not 200 <= reply.status < 300:
                 raise adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
@@ -196,20 +216,13 @@ class Engine:
         finally:
             self._transport.release(reply)
 
-    async def _send(self, request: WireRequest, to: Deployment, final: float, stream: bool) -> Reply:
-        limit = to.timeouts.first_token
-        if limit is None:  # a whole answer comes all at once, however long it takes
-            limit = 60.0 if stream else to.timeouts.total
-        now = asyncio.get_running_loop().time()
-        return await self._transport.send(request, to.tls, to.timeouts.connect, min(now + limit, final), final)
-
     async def _translate(self, run: Run, adapter: Adapter, to: Deployment, final: float) -> WireRequest:
         """Drive the adapter's conversation up to the main request."""
         flow = adapter.flow(run.surface.request(run.call), to)
         try:
             request = next(flow)
             while True:
-                reply = await self._send(request, to, final, stream=False)
+                reply = await self._transport.send(request, to, final, stream=False)
                 try:
                     whole = WireReply(reply.status, reply.header_map(), await reply.whole())
                 finally:
@@ -218,9 +231,7 @@ class Engine:
         except StopIteration as stop:
             main: WireRequest = stop.value
         if unknown := run.surface.unknown(run.call):
-            return WireRequest(
-                main.method, main.url, main.headers, main.body, main.framing, main.dropped + unknown
-            )
+            return WireRequest(main.method, main.url, main.headers, main.body, main.framing, main.dropped + unknown)
         return main
 
     async def _stream(self, run: Run, to: Deployment, reply: Reply, relay: Relaying | None) -> None:
@@ -263,13 +274,17 @@ class Engine:
 
     # ---- answers
 
-    async def _pump(self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None) -> None:
+    async def _pump(
+        self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None
+    ) -> None:
         """Everything of `source` through `lane` to the client, as it comes."""
         sink, held = run.sink, [b""]
         async for data in source:
             out = lane.feed(data)
             if not run.committed:
                 held.append(out)
+                if lane.failed:
+                    raise lane.failed
                 if not lane.content:
                     continue
                 out = b"".join(held)
@@ -280,6 +295,8 @@ class Engine:
                 sink.write(out)
                 if sink.full:
                     await _drain(sink, reply, to.timeouts.idle)
+            if lane.failed:
+                raise lane.failed
         last = lane.close()
         if not run.committed:
             last = b"".join(held) + last

@@ -106,5 +106,5 @@ class Failure(Exception):
         return False if self.kind in _NO_CLIENT_RETRY else None
 
 
-class Truncated(Exception):  # noqa: N818 - a fact about a stream, not a fault of this program
+class Truncated(Exception):
     """A reply ended without its end mark. Raised by readers; the engine turns it into `upstream_truncated`."""

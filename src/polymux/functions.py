@@ -9,7 +9,7 @@ import inspect
 import stat
 import sys
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
@@ -49,7 +49,7 @@ class Functions:
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def run(self, name: str, call: Call, request: ChatRequest, created: int) -> AsyncIterator[Chunk]:
+    async def run(self, name: str, call: Call, request: ChatRequest, created: int) -> AsyncGenerator[Chunk]:
         """The answer, chunk by chunk: text pieces, the finish, an estimated usage. Raises `Failure`."""
         messages = [msgspec.to_builtins(message) for message in request.messages]
         id_, written = f"chatcmpl-{call.id}", 0
@@ -140,14 +140,14 @@ def _functions_of(spec: str) -> Iterator[Function]:
         if not callable(function):
             raise LoadError(f"{spec}: {module} has no function {name!r}")
         if not hasattr(function, MARK):
-            raise LoadError(f"{spec}: {name} is not marked as a model; put @polymux.model(\"NAME\") above it")
+            raise LoadError(f'{spec}: {name} is not marked as a model; put @polymux.model("NAME") above it')
         yield function
 
 
 def _marked(module: ModuleType, spec: str) -> list[Function]:
     functions = [value for value in vars(module).values() if callable(value) and hasattr(value, MARK)]
     if not functions:
-        raise LoadError(f"{spec}: no function is marked as a model; put @polymux.model(\"NAME\") above one")
+        raise LoadError(f'{spec}: no function is marked as a model; put @polymux.model("NAME") above one')
     return functions
 
 

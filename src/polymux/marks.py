@@ -13,7 +13,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 def model(name: str) -> Callable[[F], F]:
     """Serve the decorated function as the model `name`.
 
-    It takes the messages (dicts in OpenAI's form) and, if it has a second parameter, the call (`functions.FunctionCall`).
+    It takes the messages (dicts in OpenAI's form) and, if it has a second parameter, a `functions.FunctionCall`.
     It returns text, or yields pieces of it; it may be async.
     """
 

@@ -10,22 +10,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import TypeVar
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import httptools
 
 from polymux.errors import Failure, Truncated
-from polymux.types import Tls, WireRequest
+from polymux.types import Deployment, Tls, WireRequest
 
 HIGH_WATER = 256 * 1024  # bytes a reply holds before its upstream is told to wait
 MAX_HEAD = 64 * 1024
 MAX_BODY = 64 * 1024 * 1024  # of a reply that is read whole
+FIRST_TOKEN = 60.0  # seconds to the first content of a stream, where nothing is configured
 IDLE = 55.0  # seconds a connection is kept unused: below the common 60 s of load balancers
+MOST_PREPARED = 4096
 TICK = 0.05  # seconds between looks at the deadlines
-
-_K = TypeVar("_K")
-_V = TypeVar("_V")
 
 Target = tuple[str, str, int, Tls]  # scheme, host, port, trust
 
@@ -33,7 +32,19 @@ Target = tuple[str, str, int, Tls]  # scheme, host, port, trust
 class Reply:
     """One answer. Deadlines are absolute times of the loop's clock; `idle` seconds extend the deadline at each read."""
 
-    __slots__ = ("_buffered", "_conn", "_error", "_parts", "_waiter", "complete", "deadline", "final", "headers", "idle", "status")
+    __slots__ = (
+        "_buffered",
+        "_conn",
+        "_error",
+        "_parts",
+        "_waiter",
+        "complete",
+        "deadline",
+        "final",
+        "headers",
+        "idle",
+        "status",
+    )
 
     def __init__(self, conn: Connection, deadline: float, final: float) -> None:
         self._conn = conn
@@ -58,26 +69,17 @@ class Reply:
     def header_map(self) -> dict[str, str]:
         return {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in self.headers}
 
-    async def head(self) -> None:
-        """Wait for status and headers. Raises `Failure` when none come."""
-        while not self.status and self._error is None:
-            await self._wait()
-        if not self.status and self._error is not None:
-            raise self._error
-
     async def block(self) -> bytes:
         """What has arrived since the last call, at once; b"" at the end. Raises `Failure` or `Truncated`."""
         while not self._parts:
             if self.complete:
                 return b""
-            if self._error is not None:
-                raise self._error
-            await self._wait()
+            await self.wait()
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
         if self._buffered > HIGH_WATER:
+            self._buffered = 0
             self._conn.resume()
-        self._buffered = 0
         return data
 
     async def whole(self, limit: int = MAX_BODY) -> bytes:
@@ -115,37 +117,40 @@ class Reply:
 
     def feed(self, data: bytes) -> None:
         self._parts.append(data)
-        self._buffered += len(data)
-        if self._buffered > HIGH_WATER:
-            self._conn.pause()
-        self.wake()
+
+    def flush(self) -> None:
+        """A read has been taken apart: tell the reader, and the upstream when enough is held."""
+        if self._parts:
+            self._buffered = sum(map(len, self._parts))
+            if self._buffered > HIGH_WATER:
+                self._conn.pause()
+            self.wake()
 
     def fail(self, error: Exception) -> None:
         if self._error is None and not self.complete:
             self._error = error
-            self.wake()
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
 
     def wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def _wait(self) -> None:
-        self._waiter = self._conn.loop.create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
+    def wait(self) -> asyncio.Future[None]:
+        """Done when something has arrived; fails with what ended the answer."""
+        self._waiter = waiter = self._conn.loop.create_future()
+        if self._error is not None:
+            waiter.set_exception(self._error)
+        return waiter
 
 
 class Connection(asyncio.Protocol):
     """One socket to an upstream, serving one reply at a time."""
 
-    def __init__(self, owner: Transport, target: Target, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pool: Pool, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.target = target
         self.since = 0.0  # idle since
-        self.used = 0  # answers served before this one
-        self._owner = owner
+        self._pool = pool
         self._socket: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
@@ -185,7 +190,7 @@ class Connection(asyncio.Protocol):
         self._socket = transport  # type: ignore[assignment]  # a Transport for TCP and TLS
 
     def connection_lost(self, error: Exception | None) -> None:
-        self._owner.forget(self)
+        self._pool.forget(self)
         reply = self._reply
         if reply is None:
             return
@@ -215,6 +220,7 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             reply.fail(Failure("upstream_unavailable", "the upstream wants another protocol"))
             self.abort()
+        reply.flush()
         if self._head_size > MAX_HEAD and not reply.status:
             reply.fail(Failure("upstream_unavailable", "the headers of the upstream's answer are too large"))
             self.abort()
@@ -254,7 +260,7 @@ class Connection(asyncio.Protocol):
         self._reply = None
         self.resume()
         if self._parser.should_keep_alive():
-            self._owner.park(self)
+            self._pool.park(self)
         elif self._socket is not None:
             self._socket.close()
         reply.wake()
@@ -268,38 +274,112 @@ class Lost(Failure):
         self.answered = answered
 
 
+class Pool:
+    """The idle connections to one address under one trust."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.all: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._context: ssl.SSLContext | None = None
+
+    def take(self, now: float) -> Connection | None:
+        """An open connection; the last used is the least likely to be stale."""
+        while self._idle:
+            conn = self._idle.pop()
+            if conn.open and now - conn.since < IDLE:
+                return conn
+            conn.abort()
+        return None
+
+    def park(self, conn: Connection) -> None:
+        conn.since = conn.loop.time()
+        self._idle.append(conn)
+
+    def forget(self, conn: Connection) -> None:
+        self.all.discard(conn)
+        if conn in self._idle:
+            self._idle.remove(conn)
+
+    async def connect(self, seconds: float, loop: asyncio.AbstractEventLoop) -> Connection:
+        """A new connection within so many seconds. Raises `Failure`."""
+        scheme, host, port, tls = self.target
+        try:
+            async with asyncio.timeout(seconds):
+                _, conn = await loop.create_connection(
+                    lambda: Connection(self, loop), host, port, ssl=self._trust(tls) if scheme == "https" else None
+                )
+        except TimeoutError:
+            raise Failure("upstream_timeout", f"no connection to {host}:{port} within {seconds:g} s") from None
+        except ssl.SSLError as error:
+            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
+            raise Failure("upstream_unavailable", f"TLS with {host}:{port} failed: {reason or error}") from None
+        except OSError as error:
+            reason = (error.strerror or str(error)).lower()
+            raise Failure("upstream_unavailable", f"cannot connect to {host}:{port}: {reason}") from None
+        self.all.add(conn)
+        return conn
+
+    def _trust(self, tls: Tls) -> ssl.SSLContext:
+        if self._context is None:
+            context = ssl.create_default_context()
+            if tls.ca_file:
+                context.load_verify_locations(cafile=tls.ca_file)
+            if tls.client_cert:
+                context.load_cert_chain(tls.client_cert, tls.client_key or None)
+            if not tls.verify:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+            self._context = context
+        return self._context
+
+
+class _Prepared(NamedTuple):
+    """What is the same in all requests of a deployment to one URL: its pool and the head up to the length."""
+
+    method: str
+    headers: tuple[tuple[str, str], ...]
+    tls: Tls
+    pool: Pool
+    head: bytes
+
+
 class Transport:
-    """Pools of connections, and the deadlines of what is under way. Belongs to one event loop."""
+    """The pools, and the deadlines of what is under way. Belongs to one event loop."""
 
     def __init__(self) -> None:
-        self._idle: dict[Target, list[Connection]] = {}
-        self._all: set[Connection] = set()
+        self._pools: dict[Target, Pool] = {}
+        self._prepared: dict[tuple[str, str], _Prepared] = {}
         self._active: set[Reply] = set()
-        self._heads: dict[tuple[str, str, tuple[tuple[str, str], ...]], bytes] = {}
-        self._targets: dict[tuple[str, Tls], Target] = {}
-        self._contexts: dict[Tls, ssl.SSLContext] = {}
         self._timer: asyncio.TimerHandle | None = None
 
-    async def send(self, request: WireRequest, tls: Tls, connect: float, deadline: float, final: float) -> Reply:
-        """Send and wait for the answer's head. `connect` seconds; `deadline` (first content) and `final` (the whole
-        exchange) are times of the loop's clock. Raises `Failure`. Close the reply when done with it.
+    async def send(self, request: WireRequest, to: Deployment, final: float, *, stream: bool) -> Reply:
+        """Send and wait for the answer's head, at most until `final` (the loop's clock) and as the deployment's
+        timeouts say. Raises `Failure`. Release the reply when done with it.
 
         A pooled connection may have been closed by the other side just now; when it ends without a byte of an
         answer, the request is sent once more on a fresh connection.
         """
         loop = asyncio.get_running_loop()
-        target = self._target(request.url, tls)
-        data = self._head(request, target) + request.body
-        conn = self._pooled(target, loop.time())
+        now, timeouts, body = loop.time(), to.timeouts, request.body
+        limit = timeouts.first_token
+        if limit is None:  # a whole answer comes all at once, however long it takes
+            limit = FIRST_TOKEN if stream else timeouts.total
+        prepared = self._prepared.get((to.id, request.url))
+        if prepared is None or prepared.headers is not request.headers or prepared.tls is not to.tls:
+            prepared = self._prepare(request, to)
+        data = b"%b%d\r\n\r\n%b" % (prepared.head, len(body), body)
+        conn = prepared.pool.take(now)
         while True:
             fresh = conn is None
             if conn is None:
-                conn = await self._connect(target, min(connect, final - loop.time()), loop)
-            reply = Reply(conn, deadline, final)
+                conn = await prepared.pool.connect(min(timeouts.connect, final - now), loop)
+            reply = Reply(conn, min(now + limit, final), final)
             conn.start(reply, data)
             self._watch(reply, loop)
             try:
-                await reply.head()
+                while not reply.status:
+                    await reply.wait()
                 return reply
             except Lost as error:
                 self._active.discard(reply)
@@ -318,91 +398,24 @@ class Transport:
     async def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        for conn in list(self._all):
-            conn.abort()
+        for pool in self._pools.values():
+            for conn in list(pool.all):
+                conn.abort()
 
-    def park(self, conn: Connection) -> None:
-        conn.since = conn.loop.time()
-        conn.used += 1
-        self._idle.setdefault(conn.target, []).append(conn)
-
-    def forget(self, conn: Connection) -> None:
-        self._all.discard(conn)
-        idle = self._idle.get(conn.target)
-        if idle and conn in idle:
-            idle.remove(conn)
-
-    def _pooled(self, target: Target, now: float) -> Connection | None:
-        idle = self._idle.get(target)
-        while idle:
-            conn = idle.pop()  # the last used is the least likely to be stale
-            if conn.open and now - conn.since < IDLE:
-                return conn
-            conn.abort()
-        return None
-
-    async def _connect(self, target: Target, timeout: float, loop: asyncio.AbstractEventLoop) -> Connection:
-        scheme, host, port, tls = target
-        context = self._context(tls) if scheme == "https" else None
-        try:
-            async with asyncio.timeout(timeout):
-                _, conn = await loop.create_connection(
-                    lambda: Connection(self, target, loop),
-                    host,
-                    port,
-                    ssl=context,
-                    server_hostname=host if context else None,
-                )
-        except TimeoutError:
-            raise Failure("upstream_timeout", f"no connection to {host}:{port} within {timeout:g} s") from None
-        except ssl.SSLError as error:
-            reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
-            raise Failure("upstream_unavailable", f"TLS with {host}:{port} failed: {reason or error}") from None
-        except OSError as error:
-            raise Failure("upstream_unavailable", f"cannot connect to {host}:{port}: {_reason(error)}") from None
-        self._all.add(conn)
-        return conn
-
-    def _context(self, tls: Tls) -> ssl.SSLContext:
-        context = self._contexts.get(tls)
-        if context is None:
-            context = ssl.create_default_context()
-            try:
-                if tls.ca_file:
-                    context.load_verify_locations(cafile=tls.ca_file)
-                if tls.client_cert:
-                    context.load_cert_chain(tls.client_cert, tls.client_key or None)
-            except (OSError, ssl.SSLError) as error:
-                raise Failure("upstream_unavailable", f"the TLS files of this provider cannot be read: {error}") from None
-            if not tls.verify:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
-            self._contexts[tls] = context
-        return context
-
-    def _target(self, url: str, tls: Tls) -> Target:
-        target = self._targets.get((url, tls))
-        if target is None:
-            parts = urlsplit(url)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            target = (parts.scheme, parts.hostname or "", port, tls)
-            _bounded(self._targets)[(url, tls)] = target
-        return target
-
-    def _head(self, request: WireRequest, target: Target) -> bytes:
-        key = (request.method, request.url, request.headers)
-        head = self._heads.get(key)
-        if head is None:
-            parts = urlsplit(request.url)
-            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-            host = parts.netloc.rpartition("@")[2]
-            lines = [f"{request.method} {path} HTTP/1.1", f"host: {host}"]
-            lines += [f"{name}: {value}" for name, value in request.headers]
-            head = "\r\n".join(lines).encode("latin-1", "replace")
-            _bounded(self._heads)[key] = head
-        if not request.body:
-            return head + b"\r\n\r\n"
-        return b"%b\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % (head, len(request.body))
+    def _prepare(self, request: WireRequest, to: Deployment) -> _Prepared:
+        parts = urlsplit(request.url)
+        target = (parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), to.tls)
+        pool = self._pools.setdefault(target, Pool(target))
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        lines = [f"{request.method} {path} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
+        lines += [f"{name}: {value}" for name, value in request.headers]
+        lines += ["content-type: application/json"] if request.body else []
+        head = "\r\n".join([*lines, "content-length: "]).encode("latin-1", "replace")
+        if len(self._prepared) > MOST_PREPARED:
+            self._prepared.clear()
+        prepared = _Prepared(request.method, request.headers, to.tls, pool, head)
+        self._prepared[(to.id, request.url)] = prepared
+        return prepared
 
     def _watch(self, reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
         self._active.add(reply)
@@ -420,13 +433,3 @@ class Transport:
             silent = "no content from the upstream in time" if not reply.idle else "the upstream fell silent"
             reply.fail(Failure("upstream_timeout", silent))
             reply.close()
-
-
-def _bounded(cache: dict[_K, _V]) -> dict[_K, _V]:
-    if len(cache) > 4096:
-        cache.clear()
-    return cache
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -20,7 +20,7 @@
 
 (defun probe-key (file)
   "The key in FILE, as a key function returns it: with its line ends."
-  (with-temp-buffer (insert-file-contents file) (buffer-string)))
+  (encode-coding-string (with-temp-buffer (insert-file-contents file) (buffer-string)) (quote utf-8)))
 
 (defun probe-headers (file)
   "The headers that gptel sends, with the key of FILE."

@@ -8,9 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.support.gateway import Gateway
-from tests.support.scripts import PARIS, TOKYO
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.scripts import PARIS, TOKYO
+from support.upstream import Upstream
 
 HERE = Path(__file__).parent / "node"
 CALLS = [[use.id, use.name, dict(use.arguments)] for use in (PARIS, TOKYO)]
@@ -22,12 +23,16 @@ def test_the_node_sdk(gateway: Gateway, upstream: Upstream, tmp_path: Path) -> N
         shutil.copy(HERE / name, tmp_path)
     subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
     command = ["node", "client.mjs", gateway.base_url, gateway.key]
+    begun, lines = 0, []
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, text=True) as node:
-        for number in (1, 2):
-            upstream.wait("errorlater", number).release(20)
-        output, _ = node.communicate(timeout=60)
+        assert node.stdout is not None
+        for line in node.stdout:
+            lines.append(line)
+            if line == "begun\n":
+                begun += 1
+                upstream.wait("errorlater", begun).release()
     assert node.returncode == 0
-    seen = json.loads(output)
+    seen = json.loads(lines[-1])
     assert {"echo", "meow"} <= set(seen["models"])
     assert seen["retrieved"] == "corp/meta/llama 3:8b"
     for provider in ("corp", "claude"):

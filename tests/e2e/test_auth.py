@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.gateway import KEY, Gateway
-from tests.support.raw import ask, build
-from tests.support.upstream import Upstream
+
+from support.gateway import KEY, Gateway
+from support.raw import ask, build
+from support.upstream import Upstream
 
 WRONG = "sk-wrong-0123456789abcdef"
 GOOD = [

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.gateway import Gateway
-from tests.support.raw import Wire, build, post
-from tests.support.scripts import MEBIBYTE
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.raw import Wire, build, post
+from support.scripts import MEBIBYTE
+from support.upstream import Upstream
 
 SENT = 64  # MiB
 HELD = 24 * MEBIBYTE  # what may lie in the gateway and in the sockets of both sides

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.gateway import Gateway
-from tests.support.raw import post
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.raw import post
+from support.upstream import Upstream
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 PROVIDERS = ["corp", "claude"]

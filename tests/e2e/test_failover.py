@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import providers
-from tests.support.gateway import KEY, Gateway
-from tests.support.upstream import Upstream
+
+from support.gateway import KEY, Gateway
+from support.settings import providers
+from support.upstream import Upstream
 
 TEXT = "Hello, 世界!"
 FAULTS = [
@@ -54,6 +55,11 @@ def routed(scripted: Upstream) -> Iterator[Gateway]:
         for fault in [*FAULTS, *FINAL, "cut-4", "filtered"]:
             config += route(f"{first}-{fault}", (first, fault), (second, "text"))
     config += route("dead", ("dead", "text"), ("corp", "text"))
+    hasty = 'timeouts = { first_token = "200ms", idle = "200ms" }\n\n'
+    for first, second in PAIRS:
+        config += route(f"{first}-stall", (first, "stall"), (second, "text")).rstrip() + "\n" + hasty
+        config += route(f"{first}-hang", (first, "hang-5"), (second, "text")).rstrip() + "\n" + hasty
+        config += route(f"{first}-hang-early", (first, "hang-1"), (second, "text")).rstrip() + "\n" + hasty
     config += route("all-429", ("corp", "status-429"), ("claude", "status-429"))
     config += route("all-500", ("corp", "status-500"), ("claude", "reset"))
     with Gateway(config) as running:
@@ -126,6 +132,29 @@ def test_a_provider_that_is_down_is_passed_over(failing: Gateway, upstream: Upst
     answer = failing.chat("dead")
     assert answer.status == 200
     assert answer.headers["x-polymux-provider"] == "corp"
+
+
+@pytest.mark.parametrize("fault", ["stall", "hang-early"])
+@pytest.mark.parametrize(("first", "second"), PAIRS)
+def test_a_silent_provider_is_given_up(
+    failing: Gateway, upstream: Upstream, first: str, second: str, fault: str
+) -> None:
+    """No answer, or a preamble and then nothing, within the time for the first token."""
+    answer = failing.chat(f"{first}-{fault}", stream=True)
+    assert answer.status == 200
+    assert answer.headers["x-polymux-provider"] == second
+    assert answer.events()[-1] == b"[DONE]"
+    upstream.wait({"stall": "stall", "hang-early": "hang-1"}[fault]).wait_gone()
+
+
+@pytest.mark.parametrize("first", ["corp", "claude"])
+def test_a_provider_that_falls_silent_in_mid_stream_is_an_error(
+    failing: Gateway, upstream: Upstream, first: str
+) -> None:
+    events = failing.chat(f"{first}-hang", stream=True).events()
+    assert json.loads(events[-1])["error"]["code"] == "upstream_timeout"
+    upstream.wait("hang-5").wait_gone()
+    assert upstream.seen("text") == []
 
 
 def test_all_attempts_limited_is_a_429_with_the_time_to_wait(failing: Gateway, upstream: Upstream) -> None:

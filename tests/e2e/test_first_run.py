@@ -9,11 +9,12 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from tests.conftest import FUNCTIONS
-from tests.support.gateway import Gateway
-from tests.support.raw import ask, build
-from tests.support.upstream import KEY as UPSTREAM_KEY
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.raw import ask, build
+from support.settings import FUNCTIONS
+from support.upstream import KEY as UPSTREAM_KEY
+from support.upstream import Upstream
 
 GENERATED = re.compile(r"sk-pmx-[A-Za-z0-9]{32}\b")
 FILES = {"models.py": FUNCTIONS}

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from tests.support.gateway import KEY, Gateway
-from tests.support.raw import Answer, Wire, ask, build, post
-from tests.support.upstream import Upstream
+
+from support.gateway import KEY, Gateway
+from support.raw import Answer, Wire, ask, build, post
+from support.upstream import Upstream
 
 BODY = {"model": "corp/text", "messages": [{"role": "user", "content": "Hi"}]}
 TEXT = "Hello, 世界!"

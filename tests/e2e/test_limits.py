@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from tests.conftest import providers
-from tests.support.gateway import Gateway
-from tests.support.raw import build, post
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.raw import build, post
+from support.settings import providers
+from support.upstream import Upstream
 
 KEYS = ("sk-limits-first", "sk-limits-second", "sk-limits-third", "sk-limits-fourth")
 LARGEST = 64 << 10

@@ -6,11 +6,12 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from tests.support.gateway import Gateway
-from tests.support.raw import Wire, post
-from tests.support.scripts import Ask as Asked
-from tests.support.scripts import Script, choose
-from tests.support.upstream import Upstream
+
+from support.gateway import Gateway
+from support.raw import Wire, post
+from support.scripts import Ask as Asked
+from support.scripts import Script, choose
+from support.upstream import Upstream
 
 BODY = {"messages": [{"role": "user", "content": "Hi"}], "stream": True}
 PIECES = ("Hel", "lo, ", "世界", "!")

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support.raw import Answer, Wire, ask, build, post
+from support.raw import Answer, Wire, ask, build, post
 
 PATIENCE: Final = 20.0
 KEY: Final = "sk-test-0123456789abcdef"
@@ -78,6 +78,7 @@ class Gateway:
         self._reader.start()
         if not self._ready.wait(PATIENCE) or not self.url:
             self.kill()
+            self._directory.cleanup()
             raise AssertionError(f"the gateway did not start:\n{self.log()}")
         return self
 

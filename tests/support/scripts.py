@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from tests.support import replies, rules
-from tests.support.replies import Reply, ToolUse, dump
+from support import replies, rules
+from support.replies import Reply, ToolUse, dump
 
 Headers = tuple[tuple[str, str], ...]
 SSE: Final[Headers] = (("content-type", "text/event-stream; charset=utf-8"), ("x-vendor-secret", "do-not-pass"))
@@ -44,9 +44,10 @@ class Script:
     """How one request is answered.
 
     frames: the body, each frame written by itself. framing: `chunked`, `length` or `close` (ended by the connection).
-    gate: after the first `free` frames, one goes out only when the test releases it. start: what happens before the status line, end: what
-    happens after the last frame; both are one of "" (nothing special), `reset`, `close`, `stall`. With an `end` the
-    body is left unfinished. stale: after a whole answer the idle connection is closed without a notice.
+    gate: after the first `free` frames, one goes out only when the test releases it. start: what happens before the
+    status line, end: what happens after the last frame; both are one of "" (nothing special), `reset`, `close`,
+    `stall`. With an `end` the body is left unfinished. stale: after a whole answer the idle connection is closed
+    without a notice.
     """
 
     status: int = 200
@@ -198,12 +199,10 @@ def _error_inside(ask: Ask) -> Script:
 
 
 def _error_later(ask: Ask) -> Script:
-    """Some text, then, when the test releases it, a little more and an error event."""
-    whole = render(Reply(), replace(ask, body={**ask.body, "stream": True}))
-    head = whole.frames[:5]
-    return replace(
-        whole, gate=True, free=4, frames=head + _error_inside(replace(ask, body={**ask.body, "stream": True})).frames
-    )
+    """Some text, then, when the test releases it, an error event."""
+    streamed = replace(ask, body={**ask.body, "stream": True})
+    good = render(Reply(), streamed)
+    return replace(good, gate=True, free=4, frames=good.frames[:4] + _error_inside(streamed).frames)
 
 
 def _malformed(ask: Ask) -> Script:

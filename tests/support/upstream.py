@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support.scripts import JSON, Ask, Catalog, Script, choose, error
+from support.scripts import JSON, Ask, Catalog, Script, choose, error
 
 PATIENCE: Final = 20.0
 KEY: Final = "upstream-key"

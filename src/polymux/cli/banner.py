@@ -32,7 +32,9 @@ def banner(setup: Setup, address: tuple[str, int], data_dir: Path, *, fresh: boo
     models = ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
     asked = [source.name for source in setup.sources if source.discover]
     if asked:
-        models += f"{'; ' if models else ''}and what {', '.join(asked)} list{'s' if len(asked) == 1 else ''} (GET /v1/models)"
+        models += (
+            f"{'; ' if models else ''}and what {', '.join(asked)} list{'s' if len(asked) == 1 else ''} (GET /v1/models)"
+        )
     lines = [
         f"Polymux {__version__} is running at {base}/v1   (Ctrl-C stops it)",
         "",

@@ -25,19 +25,24 @@ def command(config: str | None, as_json: bool) -> None:
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(listed)).decode())
         return
-    width = max((len(str(one["id"])) for one in listed), default=0)
+    width = max((len(one.id) for one in listed), default=0)
     for one in listed:
-        click.echo(f"{one['id']!s:{width}}  {', '.join(one['deployments'])}")
+        click.echo(f"{one.id:{width}}  {', '.join(one.deployments)}")
 
 
-def _listed(setup: Setup) -> list[dict[str, object]]:
+class Listed(msgspec.Struct):
+    id: str
+    deployments: list[str]
+
+
+def _listed(setup: Setup) -> list[Listed]:
     key = Key("cli", "cli")
     known = [
-        {"id": name, "deployments": [to.id for to in setup.registry.find(name, key)[0].deployments]}
+        Listed(name, [to.id for to in setup.registry.find(name, key)[0].deployments])
         for name, _ in setup.registry.names(key)
     ]
     asked = [
-        {"id": f"{provider.name}/*", "deployments": ["listed by the provider when the gateway runs"]}
+        Listed(f"{provider.name}/*", ["listed by the provider when the gateway runs"])
         for provider in setup.registry.sources.values()
         if provider.discover
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import logging
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from socket import socket as Socket
 import click
 import uvicorn
 
-from polymux.app import Setup, build, first_run_key, prepare
+from polymux.app import build, first_run_key, prepare
 from polymux.cli.banner import banner
 from polymux.cli.faults import told
 from polymux.discovery import keep_models
@@ -29,7 +30,9 @@ from polymux.http.serve import Front
 @click.option("--data-dir", metavar="DIR", help="Where the key and the journal are kept (default: ~/.polymux).")
 @click.option("--functions", metavar="FILE", multiple=True, help="Function models: FILE.py, a folder or module:object.")
 @told
-def command(config: str | None, host: str | None, port: int | None, data_dir: str | None, functions: tuple[str, ...]) -> None:
+def command(
+    config: str | None, host: str | None, port: int | None, data_dir: str | None, functions: tuple[str, ...]
+) -> None:
     """Start the gateway.
 
     \b
@@ -50,7 +53,7 @@ def command(config: str | None, host: str | None, port: int | None, data_dir: st
     socket = _listen(where, server.port if port is None else port)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     listening = uvicorn.Config(
-        front,
+        front,  # type: ignore[arg-type]  # our protocol talks to it directly, not by ASGI
         http=PolymuxProtocol,
         loop="uvloop" if sys.platform != "win32" else "asyncio",
         lifespan="off",
@@ -81,8 +84,19 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[Socket] | None = None) -> None:
         await super().startup(sockets)
         self._discovery = asyncio.ensure_future(keep_models(self._front, self._front.engine))
+        gc.collect()
+        gc.freeze()  # what start-up made stays: collections need not look at it again
+        gc.set_threshold(20_000, 20, 20)  # a request makes hundreds of short-lived objects and no cycles
         click.echo(self._greeting)
         sys.stdout.flush()
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:  # once a second
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, PolymuxProtocol):
+                    connection.expire(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[Socket] | None = None) -> None:
         self._front.draining = True

@@ -17,12 +17,16 @@ if TYPE_CHECKING:
     from polymux.http.serve import Front
 
 JSON: Final = b"content-type: application/json\r\n"
+HTML: Final = (
+    b"content-type: text/html; charset=utf-8\r\n"
+    b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
+)
 
 
 def chat(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:
     """A call of a client surface, up to the engine."""
     key = front.key(exchange)
-    call = front.surface.decode(exchange.body, front.request_id(exchange), key)
+    call = front.surface.decode(exchange.body, exchange.id, key)
     call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
     routes = front.registry.find(call.model, key)
     return front.engine.run(call, front.surface, routes, exchange)
@@ -56,8 +60,7 @@ def page(front: Front, exchange: Exchange, rest: str) -> None:
     """The status page: for people, without secrets."""
     host = escape(exchange.headers.get(b"host", b"127.0.0.1").decode("latin-1"))
     body = _PAGE.replace("{version}", __version__).replace("{host}", host).replace("{scheme}", front.scheme)
-    head = b"content-type: text/html; charset=utf-8\r\ncontent-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
-    exchange.respond(200, head, body.encode())
+    exchange.respond(200, HTML, body.encode())
 
 
 _PAGE: Final = """<!doctype html>

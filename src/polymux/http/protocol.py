@@ -7,6 +7,8 @@ their turn. When the client leaves, the task that serves it is cancelled. Source
 from __future__ import annotations
 
 import asyncio
+import sys
+import traceback
 from collections import deque
 from collections.abc import Coroutine
 from typing import Any, Protocol
@@ -24,12 +26,15 @@ PIPELINE = 16  # requests read ahead on one connection
 HIGH_WATER = 512 * 1024  # bytes waiting for a slow client before the upstream is told to wait
 
 
+Work = Coroutine[Any, Any, None]
+
+
 class Serving(Protocol):
     """What the protocol needs of the application."""
 
     max_body: int
 
-    def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
+    def serve(self, exchange: Exchange) -> Work | None:
         """Answer the exchange, at once or by the returned coroutine."""
         ...
 
@@ -41,7 +46,20 @@ class Serving(Protocol):
 class Exchange:
     """One request and the writing of its answer. Implements `engine.Sink`."""
 
-    __slots__ = ("_chunked", "_protocol", "body", "done", "extra", "headers", "keep_alive", "method", "started", "target", "task", "version")
+    __slots__ = (
+        "_chunked",
+        "_protocol",
+        "body",
+        "done",
+        "extra",
+        "headers",
+        "id",
+        "keep_alive",
+        "method",
+        "started",
+        "target",
+        "version",
+    )
 
     def __init__(self, protocol: PolymuxProtocol, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
         self._protocol = protocol
@@ -50,12 +68,12 @@ class Exchange:
         self.target = target
         self.headers = headers
         self.body = b""
+        self.id = ""  # x-request-id
         self.extra = b""  # header lines of every answer to this request
         self.version = "1.1"
         self.keep_alive = True
         self.started = False
         self.done = False
-        self.task: asyncio.Task[None] | None = None
 
     @property
     def full(self) -> bool:
@@ -89,11 +107,6 @@ class Exchange:
         self._protocol.send(data)
         self._protocol.finish(self)
 
-    def abort(self) -> None:
-        """Break the connection: the client must not take what it has for a whole answer."""
-        self.done = True
-        self._protocol.transport.abort()
-
     async def drain(self) -> None:
         await self._protocol.flow.drain()
 
@@ -113,25 +126,25 @@ class PolymuxProtocol(HttpToolsProtocol):
         self._current: Exchange | None = None
         self._queue: deque[Exchange] = deque()
         self._reading: Exchange | None = None
+        self._fields: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
         self._body_size = 0
         self._head_size = 0
         self._stamped: object = None
         self._stamp = b""
+        self._worker: asyncio.Task[None] | None = None
         self._refused = False
         self._in_head = True
-        self._timer: asyncio.TimerHandle | None = self.loop.call_later(self.timeout_keep_alive, self._late)
+        self._deadline = self.loop.time() + self.timeout_keep_alive  # 0 = none: an answer is being made
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        current, self._current = self._current, None
+        self._current = None
         self._queue.clear()
-        if current is not None and current.task is not None and not current.done:
-            current.task.cancel()
+        if self._worker is not None:
+            self._worker.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        self._unset_keepalive_if_required()
         if self._refused:
             return
         if self._in_head:
@@ -150,32 +163,33 @@ class PolymuxProtocol(HttpToolsProtocol):
             return
         if self._in_head and self._head_size > MAX_HEAD:
             self._reject(Failure("headers_too_large", f"the request's headers exceed {MAX_HEAD // 1024} KiB"))
-        elif self._reading is None and not self._head_size:
-            self._stop_timer()
-        elif self._timer is None:
-            self._timer = self.loop.call_later(HEAD_TIME if self._in_head else BODY_TIME, self._late)
+        elif self._reading is not None:
+            self._deadline = self.loop.time() + BODY_TIME
+        elif self._head_size == len(data):  # the first part of a head; what follows wins no time
+            self._deadline = self.loop.time() + HEAD_TIME
 
     # ---- httptools callbacks
 
     def on_message_begin(self) -> None:
         self.url = b""
-        self.headers = []
-        self.expect_100_continue = False
+        self._fields = {}
         self._in_head = True
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields[name.lower()] = value
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        self._stop_timer()
         parser = self.parser
-        exchange = Exchange(self, parser.get_method().decode("latin-1"), self.url, dict(self.headers))
+        exchange = Exchange(self, parser.get_method().decode("latin-1"), self.url, self._fields)
         exchange.version = parser.get_http_version()
         exchange.keep_alive = parser.should_keep_alive() and exchange.version == "1.1"
         self._reading = exchange
         self._body, self._body_size = [], 0
-        length = exchange.headers.get(b"content-length", b"0")
-        if length.isdigit() and int(length) > self.app.max_body:
+        length = self._fields.get(b"content-length", b"0")
+        if int(length) > self.app.max_body:  # the parser takes nothing but digits
             self._too_large()
-        elif self.expect_100_continue and self._current is None:
+        elif b"expect" in self._fields and self._current is None:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, body: bytes) -> None:
@@ -205,9 +219,26 @@ class PolymuxProtocol(HttpToolsProtocol):
 
     def _serve(self, exchange: Exchange) -> None:
         self._current = exchange
+        self._deadline = 0.0
         work = self.app.serve(exchange)
-        if work is not None:
-            exchange.task = self.loop.create_task(work)
+        if work is None:
+            return
+        if self._worker is None:
+            self._worker = self.loop.create_task(self._work(work))
+        else:
+            self._inbox.set_result(work)
+
+    async def _work(self, work: Work) -> None:
+        """Drives one request's coroutine after the other: a task for each connection costs less than one for each
+        request, and is as well cancelled when the client leaves."""
+        try:
+            while True:
+                self._inbox = self.loop.create_future()
+                await work
+                work = await self._inbox
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
+            self.transport.abort()
 
     def finish(self, exchange: Exchange) -> None:
         """The exchange has written its last byte."""
@@ -222,15 +253,11 @@ class PolymuxProtocol(HttpToolsProtocol):
         elif self._queue:
             self.loop.call_soon(self._next)
         else:
-            self.flow.resume_reading()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
+            self._deadline = self.loop.time() + self.timeout_keep_alive
 
     def _next(self) -> None:
         if self._queue and self._current is None and not self.transport.is_closing():
             self.flow.resume_reading()
-            self._unset_keepalive_if_required()
             self._serve(self._queue.popleft())
 
     def send(self, data: bytes) -> None:
@@ -254,9 +281,15 @@ class PolymuxProtocol(HttpToolsProtocol):
             if exchange is not None:
                 exchange.keep_alive = False
 
-    def timeout_keep_alive_handler(self) -> None:
-        if not self.transport.is_closing() and self._current is None:
+    def expire(self, now: float) -> None:
+        """Called about once a second: end what has been waited for too long."""
+        if not self._deadline or now < self._deadline or self.transport.is_closing():
+            return
+        if self._refused or (not self._head_size and self._reading is None):
             self.transport.close()
+        else:
+            part = "headers" if self._in_head else "body"
+            self._reject(Failure("request_timeout", f"the request's {part} did not arrive in time"))
 
     # ---- refusals before a request is complete
 
@@ -264,22 +297,13 @@ class PolymuxProtocol(HttpToolsProtocol):
         limit = self.app.max_body / 2**20
         self._reject(Failure("request_too_large", f"the request body exceeds {limit:g} MiB (server.max_body)"))
 
-    def _late(self) -> None:
-        self._timer = None
-        if self._head_size or self._reading is not None:
-            part = "headers" if self._in_head else "body"
-            self._reject(Failure("request_timeout", f"the request's {part} did not arrive in time"))
-        else:
-            self.transport.close()
-
     def _reject(self, failure: Failure) -> None:
         """Answer and close; nothing more is read. An answer under way is broken off instead."""
         self._refused = True
-        self._stop_timer()
         if self._current is not None:
             self.transport.close()
             return
-        exchange = self._reading or Exchange(self, "GET", b"", dict(self.headers or ()))
+        exchange = self._reading or Exchange(self, "GET", b"", self._fields)
         exchange.keep_alive = False
         self._current = exchange
         self.app.refuse(exchange, failure)
@@ -290,9 +314,4 @@ class PolymuxProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         self.transport.write_eof()
-        self._timer = self.loop.call_later(LINGER, self.transport.close)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._deadline = self.loop.time() + LINGER

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
@@ -34,12 +35,14 @@ TABLE: Final = (
 )
 
 # what nearly every request asks for, found without looking at the path
-HOT: Final = {
-    (row.method, f"{prefix}{row.path}".encode()): row
-    for row in TABLE
-    for prefix in ("/v1", "")
-    if not row.path.endswith("*") and row.path != "/"
-}
+HOT: Final = MappingProxyType(
+    {
+        (row.method, f"{prefix}{row.path}".encode()): row
+        for row in TABLE
+        for prefix in ("/v1", "")
+        if not row.path.endswith("*") and row.path != "/"
+    }
+)
 
 
 class Match(NamedTuple):

@@ -37,7 +37,7 @@ class Front:
     def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer now, or by the coroutine that is returned."""
         row, rest = HOT.get((exchange.method, exchange.target)), ""
-        id_ = f"req_{random.getrandbits(96):024x}"  # noqa: S311 - unique, not secret
+        exchange.id = id_ = f"req_{random.getrandbits(96):024x}"
         exchange.extra = b"x-request-id: %b\r\n" % id_.encode()
         try:
             if row is None:
@@ -45,7 +45,8 @@ class Front:
                 method = "GET" if exchange.method == "HEAD" else exchange.method
                 row = next((row for row in rows if row.method == method), None)
                 if row is None:
-                    return self._unserved(exchange, rows)
+                    self._unserved(exchange, rows)
+                    return None
             if row.client and b"origin" in exchange.headers:
                 exchange.extra += self._cors(exchange)
             work = row.handler(self, exchange, rest)
@@ -53,9 +54,10 @@ class Front:
             self.refuse(exchange, failure)
             return None
         except Exception:
-            self._report(exchange)
+            traceback.print_exc(file=sys.stderr)
+            self.refuse(exchange, Failure("internal_error", "an internal error; the gateway's log has the details"))
             return None
-        return None if work is None else self._guard(exchange, work)
+        return work
 
     def refuse(self, exchange: Exchange, failure: Failure) -> None:
         """An error envelope."""
@@ -67,25 +69,6 @@ class Front:
     def key(self, exchange: Exchange) -> Key:
         """Who calls. Raises `Failure`."""
         return authenticate(exchange.headers, self.keys, self.foreign)
-
-    def request_id(self, exchange: Exchange) -> str:
-        return exchange.extra[14:42].decode()
-
-    async def _guard(self, exchange: Exchange, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        except Exception:
-            self._report(exchange)
-
-    def _report(self, exchange: Exchange) -> None:
-        """A fault of ours: the details to the log, an envelope to the client."""
-        traceback.print_exc(file=sys.stderr)
-        if exchange.done:
-            return
-        if exchange.started:
-            exchange.abort()
-        else:
-            self.refuse(exchange, Failure("internal_error", "an internal error; the gateway's log has the details"))
 
     def _unserved(self, exchange: Exchange, rows: tuple[Any, ...]) -> None:
         """A preflight, a wrong method or an unknown path."""

@@ -14,7 +14,7 @@ import msgspec
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic_request import translate
 from polymux.providers.base import Flow
-from polymux.providers.openai_errors import retry_after
+from polymux.providers.replies import KINDS, LONGEST, retry_after
 from polymux.schema.anthropic import (
     BlockKind,
     ErrorBody,
@@ -55,7 +55,6 @@ _error_reply = msgspec.json.Decoder(ErrorReply).decode
 _model_list = msgspec.json.Decoder(ModelList).decode
 
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes raises
-_LONGEST: Final = 2000  # characters of a provider's message that a client needs to see
 
 # Every stop reason that is not simply "stop" (end_turn, stop_sequence, pause_turn, and what is not known yet).
 _FINISH: Final[Mapping[str, str]] = MappingProxyType(
@@ -87,21 +86,9 @@ _STATUS: Final[Mapping[str, int]] = MappingProxyType(
 )
 
 # Other 4xx are the request's fault and passed on, other statuses mean "unavailable".
-_KINDS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        401: "upstream_auth_failed",
-        403: "upstream_auth_failed",
-        429: "upstream_rate_limited",
-        503: "upstream_overloaded",
-        504: "upstream_timeout",
-        529: "upstream_overloaded",
-    }
-)
-_QUOTA: Final = (429, "insufficient_quota", "insufficient_quota")
 _REQUEST: Final = "invalid_request_error"
 _SENT: Final[Mapping[int, tuple[int, str, str]]] = MappingProxyType(
     {
-        402: _QUOTA,
         404: (404, _REQUEST, "model_not_found"),
         413: (413, _REQUEST, "request_too_large"),
     }
@@ -145,16 +132,16 @@ class Anthropic:
 
 
 def _failure(status: int, error: ErrorBody, pause: float | None = None) -> Failure:
-    message = mask(error.message[:_LONGEST]) or f"the upstream answered with status {status} and gave no reason"
-    kind = _KINDS.get(status)
+    message = mask(error.message[:LONGEST]) or f"the upstream answered with status {status} and gave no reason"
+    kind = KINDS.get(status)
     if kind or not 400 <= status < 500:
         return Failure(kind or "upstream_unavailable", message, retry_after=pause)
     lower = message.lower()
     if status == 400 and any(phrase in lower for phrase in _TOO_LONG):
         return Failure("context_length_exceeded", message, param="messages")
-    spent = status == 400 and any(phrase in lower for phrase in _SPENT)
-    sent = _QUOTA if spent else _SENT.get(status, (status, error.type or None, None))
-    return Failure("upstream_rejected", message, sent=sent)
+    if status == 400 and any(phrase in lower for phrase in _SPENT):
+        return Failure("upstream_auth_failed", message)
+    return Failure("upstream_rejected", message, sent=_SENT.get(status, (status, error.type or None, None)))
 
 
 def _in_band(error: ErrorBody) -> Failure:

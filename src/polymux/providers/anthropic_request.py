@@ -282,7 +282,12 @@ class _Translation:
         if effort not in ("", "none", *_EFFORTS):
             raise Failure("invalid_value", f"unknown effort '{effort}'", param="reasoning_effort")
         adaptive = self.kind.thinking == "adaptive"
-        wire.thinking = dict(ask.thinking) if ask.thinking else self._from_effort(effort)
+        if ask.thinking:
+            wire.thinking = dict(ask.thinking)
+            budget = ask.thinking.get("budget_tokens")
+            self._make_room(budget if isinstance(budget, int) else 0)
+        else:
+            wire.thinking = self._from_effort(effort)
         if adaptive and effort in _EFFORTS:
             wire.output_config = wire.output_config or OutputConfig()
             wire.output_config.effort = _EFFORTS[effort]
@@ -307,13 +312,17 @@ class _Translation:
         if effort not in _EFFORTS or not thinking:
             return None
         budget = _BUDGETS[effort]
-        if not self.limited:
-            wire.max_tokens = max(wire.max_tokens, min(wire.max_tokens + budget, _LARGEST))
+        self._make_room(min(budget, _LARGEST - wire.max_tokens))
         if thinking == "adaptive":
             return {"type": "adaptive"}
         if wire.max_tokens <= _LEAST or self._lacks_reasoning():
             return None
         return {"type": "enabled", "budget_tokens": max(_LEAST, min(budget, wire.max_tokens - _LEAST))}
+
+    def _make_room(self, tokens: int) -> None:
+        """Thinking counts against max_tokens: a limit that is only our default grows by it."""
+        if not self.limited:
+            self.wire.max_tokens += max(tokens, 0)
 
     def _lacks_reasoning(self) -> bool:
         """Is an answer to tool calls due whose own reasoning the client did not bring back? That is an error there."""

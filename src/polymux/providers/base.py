@@ -68,12 +68,15 @@ class Lane(Protocol):
     @property
     def usage(self) -> Usage: ...
 
-    def feed(self, data: bytes) -> bytes:
-        """Raises `Failure` for an error event."""
+    @property
+    def failed(self) -> Failure | None:
+        """The error event that ended the answer; what came before it has been given out."""
         ...
 
+    def feed(self, data: bytes) -> bytes: ...
+
     def close(self) -> bytes:
-        """The end of the client's stream. Raises `Truncated` when the answer was not complete."""
+        """The end of the client's stream. Raises `failed`, or `Truncated` when the answer was not complete."""
         ...
 
 

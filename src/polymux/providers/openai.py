@@ -17,12 +17,12 @@ from polymux.providers.base import Flow, Lane
 from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, repair_whole, usage_of
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
-from polymux.schema.openai import Glance, ModelList, Tail, Whole
+from polymux.schema.openai import Glance, GlanceChoice, ModelList, Tail, Whole
 from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
 from polymux.wire import splice, sse
 
-_glance = msgspec.json.Decoder(Glance).decode
-_tail = msgspec.json.Decoder(Tail).decode
+_glance = msgspec.json.Decoder(Glance)
+_tail = msgspec.json.Decoder(Tail)
 _whole = msgspec.json.Decoder(Whole).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -87,10 +87,7 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> Wire
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
     elif not quirks.stream_usage:
         fields.pop("stream_options", None)
-    dropped = []
-    for name in quirks.drop:
-        if fields.pop(name, None) is not None:
-            dropped.append(name)
+    dropped = [name for name in quirks.drop if fields.pop(name, None) is not None]
     for name, new in quirks.rename.items():
         if name in fields:
             fields.setdefault(new, fields[name])
@@ -132,55 +129,84 @@ class Relay:
     is left out and counted in `malformed`: clients' readers break on it.
     """
 
-    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "malformed", "usage")
+    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "failed", "malformed", "usage")
 
     def __init__(self, wants_usage: bool) -> None:
         self._wants_usage = wants_usage
         self._decoder = sse.Decoder()
         self._finished = False
+        self.failed: Failure | None = None
         self.content = False
         self.malformed = 0
         self.usage = NO_USAGE
 
     def feed(self, data: bytes) -> bytes:
-        """What the client gets for these bytes of the upstream. Raises `Failure` for an error event."""
-        return self._pass(self._decoder.feed(data))
+        """What the client gets for these bytes of the upstream."""
+        if not self._decoder.pending and data.startswith(b"data: {") and (out := self._block(data)) is not None:
+            return out
+        return self._events(self._decoder.feed(data))
 
     def close(self) -> bytes:
         """The upstream's body has ended. Raises `Truncated` when no choice had finished."""
-        last = self._pass(self._decoder.close())
+        last = self._events(self._decoder.close())
+        if self.failed:
+            raise self.failed
         if not self._finished:
             raise Truncated
         return last + DONE
 
-    def _pass(self, events: list[tuple[str, bytes]]) -> bytes:
+    def _block(self, data: bytes) -> bytes | None:
+        """Whole, plainly framed events, which is what nearly every read brings, decoded in one go. None = look at
+        them one by one: what is no JSON line by line is no plain framing either."""
+        events = data.removesuffix(DONE)
+        if not events.endswith(b"}\n\n"):
+            return None
+        lines = events[6:-2].replace(b"\n\ndata: ", b"\n")
+        try:
+            seen: list[Tail | Glance] = [*(_tail if self.content else _glance).decode_lines(lines)]
+        except msgspec.MsgspecError:
+            return None
+        if any(chunk.error for chunk in seen):
+            return None
+        if len(events) != len(data):
+            self._finished = True
+        passing = [self._note(chunk) for chunk in seen]
+        if all(passing):
+            return events
+        return b"".join([sse.encode(line) for line, passes in zip(lines.split(b"\n"), passing, strict=True) if passes])
+
+    def _events(self, events: list[tuple[str, bytes]]) -> bytes:
         out = []
         for _, data in events:
+            if self.failed:
+                break
             if data == b"[DONE]":
                 self._finished = True
                 continue
             try:
-                seen = _tail(data) if self.content else _glance(data)
+                chunk = (_tail if self.content else _glance).decode(data)
             except msgspec.MsgspecError:
                 self.malformed += 1
                 continue
-            if seen.error:
-                raise in_band(seen.error)
-            choices = seen.choices
-            if choices:
-                for choice in choices:
-                    if choice.finish_reason:
-                        self._finished = True
-                    if choice.usage:
-                        self.usage = usage_of(choice.usage)
-                if not self.content and isinstance(seen, Glance):
-                    self.content = any(c.delta is not None and c.delta.has_content() for c in seen.choices or ())
-            if seen.usage:
-                self.usage = usage_of(seen.usage)
-                if not choices and not self._wants_usage:
-                    continue
-            out.append(sse.encode(data))
+            if chunk.error:
+                self.failed = in_band(chunk.error)
+            elif self._note(chunk):
+                out.append(sse.encode(data))
         return b"".join(out)
+
+    def _note(self, chunk: Tail | Glance) -> bool:
+        """Take down what a chunk says; False for a usage chunk that the client did not ask for."""
+        for choice in chunk.choices or ():
+            if choice.finish_reason:
+                self._finished = True
+            if choice.usage:
+                self.usage = usage_of(choice.usage)
+            if not self.content and isinstance(choice, GlanceChoice) and choice.delta is not None:
+                self.content = choice.delta.has_content()
+        if chunk.usage:
+            self.usage = usage_of(chunk.usage)
+            return bool(chunk.choices) or self._wants_usage
+        return True
 
 
 class _Mended:
@@ -216,6 +242,7 @@ class Mender:
         self._decoder = sse.Decoder()
         self._mended = _Mended()
         self.content = False
+        self.failed: Failure | None = None
         self.usage = NO_USAGE
 
     @property
@@ -223,12 +250,24 @@ class Mender:
         return self._mended.malformed
 
     def feed(self, data: bytes) -> bytes:
-        return b"".join([self._write(chunk) for event in self._decoder.feed(data) for chunk in self._mended.event(event[1])])
+        return self._events(self._decoder.feed(data))
 
     def close(self) -> bytes:
-        chunks = [chunk for event in self._decoder.close() for chunk in self._mended.event(event[1])]
-        chunks += self._mended.close()
-        return b"".join(map(self._write, chunks)) + DONE
+        last = self._events(self._decoder.close())
+        if self.failed:
+            raise self.failed
+        return b"".join([last, *map(self._write, self._mended.close()), DONE])
+
+    def _events(self, events: list[tuple[str, bytes]]) -> bytes:
+        out: list[bytes] = []
+        for _, data in events:
+            if self.failed:
+                break
+            try:
+                out += map(self._write, self._mended.event(data))
+            except Failure as failure:
+                self.failed = failure
+        return b"".join(out)
 
     def _write(self, chunk: dict[str, Any]) -> bytes:
         if chunk.get("usage"):
@@ -252,12 +291,17 @@ class Reader:
         return self._mended.malformed
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
-        return [self._chunk(chunk) for chunk in self._mended.event(data)]
+        return self._chunks(self._mended.event(data))
 
     def close(self) -> Sequence[Chunk]:
-        return [self._chunk(chunk) for chunk in self._mended.close()]
+        return self._chunks(self._mended.close())
 
-    def _chunk(self, mended: dict[str, Any]) -> Chunk:
-        mended["model"] = self._model
-        mended["created"] = self._created
-        return msgspec.convert(mended, Chunk)
+    def _chunks(self, mended: list[dict[str, Any]]) -> list[Chunk]:
+        chunks = []
+        for chunk in mended:
+            chunk["model"], chunk["created"] = self._model, self._created
+            try:
+                chunks.append(msgspec.convert(chunk, Chunk))
+            except msgspec.ValidationError:  # a member of a wrong type: as unreadable as broken JSON
+                self._mended.malformed += 1
+        return chunks

@@ -8,35 +8,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
-from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
 
 from polymux.errors import Failure
+from polymux.providers.replies import KINDS, LONGEST, retry_after
 from polymux.wire.mask import mask
 
-_LONGEST: Final = 2000  # characters of a provider's message that a client needs to see
-
-# status -> kind; what is missing is passed on as sent (4xx) or counts as unavailable (5xx)
-_KINDS: Final[Mapping[int, str]] = MappingProxyType(
-    {
-        401: "upstream_auth_failed",
-        402: "upstream_auth_failed",
-        403: "upstream_auth_failed",
-        408: "upstream_timeout",
-        429: "upstream_rate_limited",
-        503: "upstream_overloaded",
-        504: "upstream_timeout",
-        522: "upstream_timeout",
-        524: "upstream_timeout",
-        529: "upstream_overloaded",
-    }
-)
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _CONTEXT_TEXT: Final = re.compile(
-    r"maximum context length|context (?:length|window|size)|prompt is too long|too many (?:input )?tokens|input is too long",
+    r"maximum context length|context (?:length|window|size)|(?:prompt|input) is too long|too many (?:input )?tokens",
     re.IGNORECASE,
 )
 
@@ -47,7 +29,7 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     message = _message(error, status)
     code = _text(error.get("code"))
     type_ = _text(error.get("type")) or _text(error.get("error_type")) or _text(error.get("status"))
-    kind = _KINDS.get(status) or ("upstream_rejected" if status < 500 else "upstream_unavailable")
+    kind = KINDS.get(status) or ("upstream_rejected" if status < 500 else "upstream_unavailable")
     if kind == "upstream_rejected":
         if code in _CONTEXT_CODES or type_ in _CONTEXT_CODES or _CONTEXT_TEXT.search(message):
             return Failure("context_length_exceeded", message, param=_text(error.get("param")) or "messages")
@@ -64,28 +46,13 @@ def in_band(error: Any) -> Failure:
     """An error inside a 200: its numeric or named code decides, where it has one."""
     fields = error if isinstance(error, dict) else {"message": error}
     code = fields.get("code")
-    status = int(code) if str(code).isdigit() and 400 <= int(code) < 600 else 500
+    number = int(str(code)) if str(code).isdigit() else 0
+    status = number if 400 <= number < 600 else 500
     if _text(fields.get("type")) in ("rate_limit_error", "rate_limit_exceeded") or code == "rate_limit_exceeded":
         status = 429
     elif code in _CONTEXT_CODES:
         status = 400
     return failure_of(status, {}, msgspec.json.encode({"error": fields}))
-
-
-def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after` (a number, or an HTTP date held against the answer's own `date`)."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
-            return None
-        if value.replace(".", "", 1).isdigit():
-            return float(value)
-        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers["date"])
-        return max(0.0, (until - now).total_seconds())
-    except (ValueError, KeyError, TypeError):
-        return None
 
 
 def _error(body: bytes) -> Mapping[str, Any]:
@@ -109,7 +76,7 @@ def _message(error: Mapping[str, Any], status: int) -> str:
         return f"the upstream answered with status {status} and no readable reason"
     if not isinstance(message, str):
         message = msgspec.json.encode(message).decode()
-    return mask(message[:_LONGEST])
+    return mask(message[:LONGEST])
 
 
 def _text(value: Any) -> str | None:

@@ -211,12 +211,16 @@ def repair_whole(body: Json) -> Json:
 
 
 def mend_usage(usage: Json) -> Json:
-    """Completion tokens that leave reasoning out get it added (the total shows it); the rest stays as sent."""
+    """Completion tokens that leave reasoning out get it added (the total shows it), cached tokens told elsewhere get
+    their place; the rest stays as sent."""
     prompt, completion = _int(usage.get("prompt_tokens")), _int(usage.get("completion_tokens"))
     details = usage.get("completion_tokens_details")
     reasoning = _int(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
     if reasoning and _int(usage.get("total_tokens")) - prompt - completion == reasoning:
-        return usage | {"completion_tokens": completion + reasoning}
+        usage = usage | {"completion_tokens": completion + reasoning}
+    cached = _int(usage.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"))
+    if cached and not usage.get("prompt_tokens_details"):
+        usage = usage | {"prompt_tokens_details": {"cached_tokens": cached}}
     return usage
 
 
@@ -224,17 +228,14 @@ def usage_of(usage: Any) -> Usage:
     """Token counts from a usage object; anything else counts as none."""
     if not isinstance(usage, dict):
         return NO_USAGE
-    usage = mend_usage(usage)
-    prompt = usage.get("prompt_tokens_details")
-    completion = usage.get("completion_tokens_details")
-    prompt = prompt if isinstance(prompt, dict) else {}
-    completion = completion if isinstance(completion, dict) else {}
+    counted = mend_usage(usage)
+    prompt, completion = counted.get("prompt_tokens_details"), counted.get("completion_tokens_details")
     return Usage(
-        input=_int(usage.get("prompt_tokens")),
-        output=_int(usage.get("completion_tokens")),
-        cached=_int(prompt.get("cached_tokens") or usage.get("cached_tokens") or usage.get("prompt_cache_hit_tokens")),
-        cache_write=_int(prompt.get("cache_write_tokens")),
-        reasoning=_int(completion.get("reasoning_tokens")),
+        _int(counted.get("prompt_tokens")),
+        _int(counted.get("completion_tokens")),
+        _int(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0,
+        _int(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else 0,
+        _int(completion.get("reasoning_tokens")) if isinstance(completion, dict) else 0,
     )
 
 

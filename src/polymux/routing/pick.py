@@ -12,9 +12,10 @@ Order = Callable[[Sequence[Deployment], float, int], list[Deployment]]
 
 
 def weighted(deployments: Sequence[Deployment], draw: float, turn: int) -> list[Deployment]:
-    """By chance in proportion to weight, without repetition. `draw` in [0, 1) decides all of it; weight 0 comes last."""
-    left, out = list(deployments), []
-    while left:
+    """By chance in proportion to weight, without repetition. `draw` in [0, 1) decides it; weight 0 comes last."""
+    left = list(deployments)
+    out: list[Deployment] = []
+    while len(left) > 1:
         total = sum(deployment.weight for deployment in left)
         if total <= 0:
             return out + left
@@ -26,7 +27,7 @@ def weighted(deployments: Sequence[Deployment], draw: float, turn: int) -> list[
         draw = min(point / deployment.weight, 1 - 1e-12) if deployment.weight else 0.0
         left.remove(deployment)
         out.append(deployment)
-    return out
+    return out + left
 
 
 def round_robin(deployments: Sequence[Deployment], draw: float, turn: int) -> list[Deployment]:

@@ -26,7 +26,7 @@ class Registry:
         self._configured = {route.name: route for route in routes}
         self._base = base
         self._routes = dict(self._configured)
-        self._owners = {name: "polymux" for name in self._configured}
+        self._owners = dict.fromkeys(self._configured, "polymux")
         listed: dict[str, list[Source]] = {}
         for source in self.sources.values():
             for public in source.models:
@@ -84,10 +84,8 @@ class Registry:
         near = get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
         bare = name.rpartition("/")[2].casefold()
         close = list(dict.fromkeys([*([folded[bare]] if bare in folded else []), *(folded[match] for match in near)]))
-        if close:
-            hint = f"the closest names are {', '.join(map(repr, close))}"
-        else:
-            hint = "GET /v1/models lists what there is"
+        named = ", ".join(map(repr, close))
+        hint = f"the closest names are {named}" if close else "GET /v1/models lists what there is"
         return Failure("model_not_found", f"the model {name!r} does not exist here; {hint}", param="model")
 
 

@@ -62,7 +62,7 @@ class CustomCall(_Wire):
 
 class ToolCall(_Wire):
     id: str = ""
-    type: str = "function"
+    type: str = msgspec.field(default_factory=lambda: "function")  # a factory's value is never left out
     function: FunctionCall | None = None
     custom: CustomCall | None = None
     extra_content: Json | None = None
@@ -96,7 +96,7 @@ class CustomDef(_Wire):
 
 
 class Tool(_Wire):
-    type: str = "function"
+    type: str = msgspec.field(default_factory=lambda: "function")
     function: FunctionDef | None = None
     custom: CustomDef | None = None
     cache_control: Json | None = None
@@ -253,7 +253,7 @@ class ChunkChoice(_Wire, omit_defaults=False):
     index: int = 0
     delta: Delta = msgspec.field(default_factory=Delta)
     finish_reason: str | None = None
-    logprobs: Json | msgspec.UnsetType = msgspec.UNSET
+    logprobs: Json | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Chunk(_Wire, omit_defaults=False):
@@ -264,4 +264,4 @@ class Chunk(_Wire, omit_defaults=False):
     model: str
     choices: list[ChunkChoice]
     object: str = "chat.completion.chunk"
-    usage: TokenUsage | None | msgspec.UnsetType = msgspec.UNSET
+    usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET

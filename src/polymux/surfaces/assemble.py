@@ -46,7 +46,9 @@ def gather(chunks: Sequence[Chunk]) -> ChatResponse:
             choice.finish_reason = part.finish_reason or choice.finish_reason
             choice.logprobs = part.logprobs or choice.logprobs
     first = chunks[0]
-    return ChatResponse(first.id, first.created, first.model, [choices[i] for i in sorted(choices)], usage or msgspec.UNSET)
+    return ChatResponse(
+        first.id, first.created, first.model, [choices[i] for i in sorted(choices)], usage or msgspec.UNSET
+    )
 
 
 def _delta(choice: Choice) -> ChunkChoice:

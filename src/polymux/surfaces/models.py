@@ -14,4 +14,6 @@ def model_object(name: str, owner: str, created: int) -> dict[str, Any]:
 
 def model_list(models: Iterable[tuple[str, str]], created: int) -> bytes:
     """(name, owner) pairs as the list object."""
-    return msgspec.json.encode({"object": "list", "data": [model_object(name, owner, created) for name, owner in models]})
+    return msgspec.json.encode(
+        {"object": "list", "data": [model_object(name, owner, created) for name, owner in models]}
+    )

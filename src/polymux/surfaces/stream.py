@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from polymux.errors import Truncated
+from polymux.errors import Failure
 from polymux.providers.base import Reader
 from polymux.schema.chat import Chunk, TokenUsage
 from polymux.surfaces.chat import Chat
@@ -15,12 +15,13 @@ from polymux.wire import sse
 class Writer:
     """Pivot chunks in, client events out. Remembers whether content was seen, and the usage."""
 
-    __slots__ = ("_alter", "_call", "_surface", "content", "source", "usage")
+    __slots__ = ("_alter", "_call", "_surface", "content", "failed", "source", "usage")
 
     def __init__(self, surface: Chat, call: Call, alter: Callable[[Chunk], Chunk | None] | None = None) -> None:
         self._surface, self._call, self._alter = surface, call, alter
         self.source = "upstream"  # of the usage: upstream | estimated
         self.content = False
+        self.failed: Failure | None = None
         self.usage = NO_USAGE
 
     def feed(self, chunks: Sequence[Chunk]) -> bytes:
@@ -54,23 +55,29 @@ class Translated:
     def usage(self) -> Usage:
         return self._writer.usage
 
+    @property
+    def failed(self) -> Failure | None:
+        return self._writer.failed
+
     def feed(self, data: bytes) -> bytes:
-        """Raises `Failure` for an error event of the upstream."""
-        read = self._reader.feed
-        chunks: list[Chunk] = []
-        for event, payload in self._decoder.feed(data):
-            chunks += read(event, payload)
-        return self._writer.feed(chunks) if chunks else b""
+        return self._events(self._decoder.feed(data))
 
     def close(self) -> bytes:
-        """Raises `Truncated` when the upstream's end mark was not seen."""
+        """Raises `failed`, or `Truncated` when the upstream's end mark was not seen."""
+        last = self._events(self._decoder.close())
+        if self._writer.failed:
+            raise self._writer.failed
+        return last + self._writer.feed(self._reader.close()) + self._writer.close()
+
+    def _events(self, events: list[tuple[str, bytes]]) -> bytes:
+        read = self._reader.feed
         chunks: list[Chunk] = []
-        for event, payload in self._decoder.close():
-            chunks += self._reader.feed(event, payload)
-        chunks += self._reader.close()
-        if not chunks:
-            raise Truncated
-        return self._writer.feed(chunks) + self._writer.close()
+        try:
+            for event, payload in events:
+                chunks += read(event, payload)
+        except Failure as failure:
+            self._writer.failed = failure
+        return self._writer.feed(chunks) if chunks else b""
 
 
 def usage_of(usage: TokenUsage, source: str = "upstream") -> Usage:

@@ -20,6 +20,11 @@ class Decoder:
         self._skip_lf = False
         self._started = False
 
+    @property
+    def pending(self) -> bool:
+        """Something of the last read is held: the next bytes are not the start of an event."""
+        return bool(self._rest) or self._skip_lf
+
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
         """The events that `data` completes. The name is "" where the stream gives none."""
         if self._skip_lf or b"\r" in data:

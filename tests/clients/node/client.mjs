@@ -1,4 +1,4 @@
-// The official Node SDK against a gateway: prints one JSON object with what it saw. Arguments: base URL, key.
+// The official Node SDK against a gateway: prints, last, one JSON object with what it saw. Arguments: base URL, key.
 import OpenAI from "openai";
 
 const [baseURL, apiKey] = process.argv.slice(2);
@@ -39,6 +39,7 @@ for (const provider of ["corp", "claude"]) {
   const broken = await client.chat.completions
     .create({ model: `${provider}/errorlater`, messages, stream: true })
     .then(async (events) => {
+      console.log("begun"); // the provider may send its error now
       for await (const _ of events);
       return null;
     })

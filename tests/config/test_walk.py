@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 
 from polymux.config import ConfigError, load
-from polymux.config_walk import Walk, dotted, suggestion
+from polymux.config.walk import Walk, dotted, suggestion
 
 NATURAL = "expected a whole number, 0 or more, got "
 POSITIVE = "expected a whole number, 1 or more, got "

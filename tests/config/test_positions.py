@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from polymux.toml_positions import Path, key_lines
+from polymux.config.positions import Path, key_lines
 
 FORMS = [
     ("", {}),

@@ -1,6 +1,6 @@
 """The config: what may stand in it (the Structs), and `load`, which is strict, whole, and reports all faults at once.
 
-The annotations are the grammar that `config_walk` follows, so a new setting is one line here.
+The annotations are the grammar that `walk` follows, so a new setting is one line here.
 """
 
 import re
@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal, get_args
 
 import msgspec
 
-from polymux.config_dotenv import parse_dotenv
-from polymux.config_values import (
+from polymux.config.dotenv import parse_dotenv
+from polymux.config.positions import Path, key_lines
+from polymux.config.values import (
     FLAG,
     Bytes,
     Credential,
@@ -27,8 +28,7 @@ from polymux.config_values import (
     Url,
     Word,
 )
-from polymux.config_walk import INVALID, ConfigError, Derived, Fault, Parsed, Walk, hints, is_secret, suggestion
-from polymux.toml_positions import Path, key_lines
+from polymux.config.walk import INVALID, ConfigError, Derived, Fault, Parsed, Walk, hints, is_secret, suggestion
 from polymux.types import Timeouts
 
 __all__ = [

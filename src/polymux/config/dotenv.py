@@ -2,7 +2,7 @@
 
 import re
 
-from polymux.config_walk import ConfigError, Fault
+from polymux.config.walk import ConfigError, Fault
 
 _LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=(.*)")
 _DOUBLE = re.compile(r'\s*"((?:\\.|[^"\\])*)"\s*(?:#.*)?')

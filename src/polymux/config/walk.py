@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_ori
 
 import msgspec
 
-from polymux.config_values import SCALARS, Scalar, choice, one_of, quoted, shown
-from polymux.toml_positions import Path
+from polymux.config.positions import Path
+from polymux.config.values import SCALARS, Scalar, choice, one_of, quoted, shown
 
 INVALID: Any = object()  # stands for a value whose fault is already noted
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")

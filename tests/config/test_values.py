@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from polymux.config import ConfigError, load
-from polymux.config_values import Function, HeaderName, ProviderName, Url, Word, one_of, shown
+from polymux.config.values import Function, HeaderName, ProviderName, Url, Word, one_of, shown
 
 SECONDS = 'expected a duration such as "5s", "500ms", "10m", "1h" or a number of seconds, more than 0, got '
 SIZE = 'expected a size such as "32MiB", "500KB" or a number of bytes, more than 0, got '
