@@ -330,12 +330,15 @@ class Engine:
 
     def _head(self, run: Run, to: Deployment | None) -> bytes:
         """The response headers that tell what happened (INTERFACE.md §4)."""
-        served = f"x-polymux-provider: {to.provider}\r\nx-polymux-model: {to.model}\r\n" if to else ""
-        dropped = f"x-polymux-dropped: {','.join(run.dropped)}\r\n" if run.dropped else ""
-        return (
-            f"{served}x-polymux-attempts: {run.attempts}\r\nx-polymux-cache: off\r\n"
-            f"{dropped}{limit_head(run.call.key.rpm, run.limit)}"
-        ).encode("ascii", "backslashreplace")
+        head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
+        if to is not None:
+            served = f"x-polymux-provider: {to.provider}\r\nx-polymux-model: {to.model}\r\n"
+            head += served.encode("ascii", "backslashreplace")
+        if run.dropped:
+            head += f"x-polymux-dropped: {','.join(run.dropped)}\r\n".encode("ascii", "backslashreplace")
+        if run.limit is not None:
+            head += limit_head(run.call.key.rpm, run.limit)
+        return head
 
     def _settle(self, run: Run, status: int, error: str | None) -> None:
         """The usage record, before the last byte leaves. The first call counts."""
@@ -366,8 +369,8 @@ class Engine:
             cost_usd=None,
             attempts=run.attempts,
             cache="off",
-            duration_ms=round((now - run.started) * 1000, 3),
-            first_token_ms=None if run.first is None else round((run.first - run.started) * 1000, 3),
+            duration_ms=_ms(now - run.started),
+            first_token_ms=None if run.first is None else _ms(run.first - run.started),
             client_request_id=call.client_request_id,
         )
         self._ledger.append(record)
@@ -375,6 +378,11 @@ class Engine:
             task = asyncio.ensure_future(hook.settled(call, record))
             self._after.add(task)
             task.add_done_callback(self._after.discard)
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds, to the microsecond."""
+    return int(seconds * 1e6) / 1000
 
 
 async def _drain(sink: Sink, reply: Reply | None, idle: float) -> None:
@@ -405,11 +413,9 @@ def failure_head(failure: Failure) -> bytes:
     return head
 
 
-def limit_head(limit: int, verdict: Verdict | None) -> str:
-    """The `x-ratelimit-*` headers; none for a key without limits."""
-    if verdict is None:
-        return ""
+def limit_head(limit: int, verdict: Verdict) -> bytes:
+    """The `x-ratelimit-*` headers."""
     return (
-        f"x-ratelimit-limit-requests: {limit}\r\nx-ratelimit-remaining-requests: {verdict.remaining}\r\n"
-        f"x-ratelimit-reset-requests: {duration(verdict.reset)}\r\n"
+        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
+        % (limit, verdict.remaining, duration(verdict.reset).encode())
     )

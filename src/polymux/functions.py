@@ -8,9 +8,11 @@ import importlib.util
 import inspect
 import stat
 import sys
+import threading
 import traceback
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -59,12 +61,13 @@ class Functions:
 
         role: str | None = "assistant"
         try:
-            async for text in self._texts(self._functions[name], messages, call, request):
-                if not isinstance(text, str):
-                    raise TypeError(f"a function model returns or yields text, not {type(text).__name__}")
-                written += len(text.encode())
-                yield chunk(Delta(role=role, content=text))
-                role = None
+            async with aclosing(self._texts(self._functions[name], messages, call, request)) as texts:
+                async for text in texts:
+                    if not isinstance(text, str):
+                        raise TypeError(f"a function model returns or yields text, not {type(text).__name__}")
+                    written += len(text.encode())
+                    yield chunk(Delta(role=role, content=text))
+                    role = None
         except (Failure, asyncio.CancelledError, GeneratorExit):
             raise
         except Exception as error:
@@ -77,27 +80,50 @@ class Functions:
 
     async def _texts(
         self, function: Function, messages: list[dict[str, Any]], call: Call, request: ChatRequest
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Any]:
         arguments: tuple[Any, ...] = (messages,)
         if _takes_call(function):
             params = msgspec.to_builtins(request)
             del params["messages"]
-            arguments = (messages, FunctionCall(call.user, call.key.name, params))
+            arguments = (messages, FunctionCall(request.user or "", call.key.name, params))
         if inspect.isasyncgenfunction(function):
-            async for text in function(*arguments):
-                yield text
+            async with aclosing(function(*arguments)) as pieces:
+                async for text in pieces:
+                    yield text
         elif inspect.iscoroutinefunction(function):
             yield await function(*arguments)
         else:
             result = await self._in_thread(function, *arguments)
-            if inspect.isgenerator(result):
-                while (text := await self._in_thread(next, result, _END)) is not _END:
-                    yield text
-            else:
+            if not inspect.isgenerator(result):
                 yield result
+                return
+            one_by_one = threading.Lock()  # a caller that leaves does not end the step that is under way
+            try:
+                while (text := await self._in_thread(_step, result, one_by_one)) is not _END:
+                    yield text
+            finally:
+                self._threads.submit(_close, result, one_by_one)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _contained, function, *arguments)
+
+
+def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Call it; StopIteration, which no future can carry, becomes RuntimeError, as in a generator (PEP 479)."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError("the function raised StopIteration") from error
+
+
+def _step(generator: Generator[Any], one_by_one: threading.Lock) -> Any:
+    with one_by_one:
+        return next(generator, _END)
+
+
+def _close(generator: Generator[Any], one_by_one: threading.Lock) -> None:
+    with one_by_one:
+        generator.close()
 
 
 class LoadError(Exception):
@@ -121,6 +147,8 @@ def load(specs: Iterable[str]) -> dict[str, Function]:
 
 def _functions_of(spec: str) -> Iterator[Function]:
     path = Path(spec).expanduser()
+    if not spec.strip():  # as a path it would be the working directory
+        raise LoadError("an empty name where FILE.py, a folder or module:object is expected")
     if path.is_dir():
         _check_owner(path)
         for file in sorted(path.glob("*.py")):
@@ -131,7 +159,7 @@ def _functions_of(spec: str) -> Iterator[Function]:
         module, _, name = spec.partition(":")
         try:
             imported = importlib.import_module(module)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise LoadError(f"{spec}: {_words(error)}") from error
         if not name:
             yield from _marked(imported, spec)
@@ -158,10 +186,11 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"polymux_functions_{path.stem}", path)
     if spec is None or spec.loader is None:
         raise LoadError(f"{path}: not a Python file")
-    module = importlib.util.module_from_spec(spec)
+    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)  # dataclasses look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        del sys.modules[spec.name]
         raise LoadError(f"{path}: {_words(error)}") from error
     return module
 
@@ -171,7 +200,7 @@ def _check_owner(path: Path) -> None:
         raise LoadError(f"{path}: others may write to it, so it is not run; 'chmod go-w {path}' closes it")
 
 
-def _words(error: Exception) -> str:
+def _words(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     line = f" (line {frames[-1].lineno} of {Path(frames[-1].filename).name})" if frames else ""
     return f"{type(error).__name__}: {error}{line}"

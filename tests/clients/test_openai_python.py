@@ -340,9 +340,9 @@ def test_a_truncated_stream_is_raised(client: OpenAI, upstream: Upstream, provid
 @pytest.mark.parametrize("key", ["", "nothing", "sk-pmx-00000000000000000000000000000000", "sk-proj-abcdef"])
 def test_a_wrong_key_is_an_authentication_error(gateway: Gateway, key: str) -> None:
     with OpenAI(base_url=gateway.base_url, api_key=key or "x", max_retries=0, timeout=20) as wrong:
-        headers = {} if key else {"Authorization": openai.Omit()}
+        headers: Any = {} if key else {"Authorization": openai.Omit()}
         with pytest.raises(openai.AuthenticationError) as caught:
-            wrong.chat.completions.create(model="echo", messages=HI, extra_headers=headers)  # type: ignore[arg-type]
+            wrong.chat.completions.create(model="echo", messages=HI, extra_headers=headers)
     assert caught.value.code == "invalid_api_key"
 
 

@@ -134,17 +134,31 @@ def test_an_incomplete_stream_is_truncated(events: list[dict[str, Any]]) -> None
         ("", b'{"type":"content_block_delta","delta":{"type":"text_delta","text":5}}'),
         ("content_block_delta", b'{"type":"content_block_delta","delta":{"type":"text_delta","text":"\xff"}}'),
         ("content_block_delta", b'{"type":"content_block_delta","x":' + b"[" * 100_000),
-        ("content_block_start", b'{"type":"content_block_start","content_block":{"type":"tool_use","id":5}}'),
-        ("content_block_start", b'{"type":"content_block_start"}'),
     ],
-    ids=["cut", "wrong type", "not UTF-8", "deep", "wrong type in a block", "no block"],
+    ids=["cut", "wrong type", "not UTF-8", "deep"],
 )
-def test_an_event_that_cannot_be_read_ends_the_answer(event: str, data: bytes) -> None:
-    """To skip it would lose content in silence."""
+def test_an_event_that_cannot_be_read_is_left_out_and_counted(event: str, data: bytes) -> None:
+    """One malformed event does not end a good answer."""
+    reader = ADAPTER.reader("m", 7)
+    reader.feed("message_start", json.dumps(START).encode())
+    assert list(reader.feed(event, data)) == []
+    assert reader.malformed == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"content_block_start","content_block":{"type":"tool_use","id":5}}',
+        b'{"type":"content_block_start"}',
+    ],
+    ids=["wrong type in a block", "no block"],
+)
+def test_a_block_that_cannot_be_read_ends_the_answer(data: bytes) -> None:
+    """All that follows in the block would be without its beginning."""
     reader = ADAPTER.reader("m", 7)
     reader.feed("message_start", json.dumps(START).encode())
     with pytest.raises(Truncated):
-        reader.feed(event, data)
+        reader.feed("content_block_start", data)
 
 
 # ---- whole answers -----------------------------------------------------------------------------------------------

@@ -155,11 +155,8 @@ class PolymuxProtocol(HttpToolsProtocol):
             if not self._refused:
                 self._reject(Failure("bad_request", f"not a valid HTTP/1.1 request: {error}"))
             return
-        except httptools.HttpParserUpgrade as upgrade:  # answered as plain HTTP/1.1, as RFC 9110 §7.8 allows
-            self.parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :] if upgrade.args else b""
-            if rest:
-                self.data_received(rest)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline(data[upgrade.args[0] :])
             return
         if self._in_head and self._head_size > MAX_HEAD:
             self._reject(Failure("headers_too_large", f"the request's headers exceed {MAX_HEAD // 1024} KiB"))
@@ -167,6 +164,18 @@ class PolymuxProtocol(HttpToolsProtocol):
             self._deadline = self.loop.time() + BODY_TIME
         elif self._head_size == len(data):  # the first part of a head; what follows wins no time
             self._deadline = self.loop.time() + HEAD_TIME
+
+    def _decline(self, rest: bytes) -> None:
+        """A wish for another protocol (h2c, a websocket) is not granted: the request is read as plain HTTP/1.1, as
+        RFC 9110 §7.8 allows. The parser would leave out its body, so it gets the head again without the wish."""
+        method, self.parser = self.parser.get_method(), httptools.HttpRequestParser(self)
+        if method == b"CONNECT":
+            self._reject(Failure("bad_request", "this is not a proxy"))
+            return
+        kept = [field for field in self._fields.items() if field[0] not in (b"connection", b"upgrade")]
+        lines = b"".join([b"%b: %b\r\n" % field for field in kept])
+        self._head_size = 0
+        self.data_received(b"%b %b HTTP/1.1\r\n%b\r\n%b" % (method, self.url, lines, rest))
 
     # ---- httptools callbacks
 
@@ -181,6 +190,8 @@ class PolymuxProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._in_head = False
         parser = self.parser
+        if parser.should_upgrade():
+            return  # the parser stops here; `_decline` begins again without the wish
         exchange = Exchange(self, parser.get_method().decode("latin-1"), self.url, self._fields)
         exchange.version = parser.get_http_version()
         exchange.keep_alive = parser.should_keep_alive() and exchange.version == "1.1"

@@ -177,6 +177,7 @@ class Reader:
         self._length = 0  # characters of text so far
         self._stop_reason: str | None = None
         self._usage: Usage | None = None
+        self.malformed = 0  # events that could not be read
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         try:
@@ -204,10 +205,10 @@ class Reader:
         return [Chunk(self._id, self._created, self._model, [ChunkChoice(0, delta, finish)])]
 
     def _unreadable(self, event: str, data: bytes) -> Sequence[Chunk]:
+        """An event that is not JSON is left out and counted; what ends the stream is missed at its end."""
         if event == "error" and not self._done:
             raise _in_band(ErrorBody(message=data.decode("utf-8", "replace")))
-        if event in _EVENTS or (not event and data.startswith(b"{")):
-            raise Truncated("an event cannot be read")
+        self.malformed += 1
         return ()
 
     def _message_start(self, got: Event) -> Sequence[Chunk]:

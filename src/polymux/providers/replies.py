@@ -28,7 +28,7 @@ KINDS: Final[Mapping[int, str]] = MappingProxyType(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after`: a number, or an HTTP date held against the answer's own `date`."""
+    """Seconds from `retry-after-ms` or `retry-after`: a number, or an HTTP date held against the reply's own `date`."""
     try:
         if "retry-after-ms" in headers:
             return max(0.0, float(headers["retry-after-ms"]) / 1000)

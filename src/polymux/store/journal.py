@@ -31,7 +31,9 @@ class Journal:
         self._syncer.start()
 
     def append(self, record: Record) -> None:
-        os.write(self._fd, _encode((record,)))
+        line = _encode((record,))
+        while line:  # a write may take less than it was given
+            line = line[os.write(self._fd, line) :]
         if self._always:
             os.fsync(self._fd)
         elif not self._dirty.is_set():

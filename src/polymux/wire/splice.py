@@ -8,6 +8,7 @@ model to us and another to the upstream.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import call
 from typing import Any
 
 import msgspec
@@ -35,7 +36,7 @@ class _Once(str):
         return self is other
 
 
-_decode = msgspec.json.Decoder(dict[_Once, msgspec.Raw], dec_hook=lambda kind, value: kind(value)).decode
+_decode = msgspec.json.Decoder(dict[_Once, msgspec.Raw], dec_hook=call).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -49,7 +50,7 @@ def parse(body: bytes) -> dict[str, msgspec.Raw]:
         raise NotJson(str(error)) from None
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
-    fields = {str(key): value for key, value in pairs.items()}
+    fields = dict(zip(map(str, pairs), pairs.values(), strict=True))
     if len(fields) != len(pairs):
         seen: set[str] = set()
         for key in map(str, pairs):

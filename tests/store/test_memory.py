@@ -1,0 +1,93 @@
+"""The seams in this process: keys by digest, windows by name, values that expire and keep to their tenant."""
+
+from __future__ import annotations
+
+from polymux.store.memory import LocalCounters, LocalMemory, StaticKeys, digest
+from polymux.types import Key
+
+ADA = Key("static-1", "ada")
+SECRET = "sk-ada-0123456789"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_key_is_found_by_its_secret_alone() -> None:
+    keys = StaticKeys([(SECRET, ADA)])
+    assert keys.find(SECRET) is ADA
+    for other in ("", SECRET[:-1], SECRET + " ", SECRET.upper(), "嗯", digest(SECRET).hex()):
+        assert keys.find(other) is None
+
+
+def test_a_secret_with_lone_surrogates_or_any_byte_is_merely_unknown() -> None:
+    keys = StaticKeys([(SECRET, ADA)])
+    assert keys.find(bytes(range(256)).decode("latin-1")) is None
+
+
+def test_only_digests_stay_in_memory() -> None:
+    keys = StaticKeys([(SECRET, ADA)])
+    assert SECRET not in repr(vars(keys))
+    assert len(digest(SECRET)) == 32
+
+
+def test_counters_are_apart_by_name_and_limits_hold() -> None:
+    counters = LocalCounters(Clock())
+    assert [counters.admit("rpm:a", 2).admitted for _ in range(3)] == [True, True, False]
+    assert counters.admit("rpm:b", 2) == (True, 1, 61.0, 0.0)
+
+
+def test_counters_follow_the_clock() -> None:
+    clock = Clock()
+    counters = LocalCounters(clock)
+    assert counters.admit("rpm:a", 1).admitted
+    refused = counters.admit("rpm:a", 1)
+    assert not refused.admitted
+    clock.now += refused.wait - 0.5
+    assert not counters.admit("rpm:a", 1).admitted
+    clock.now += 0.5
+    assert counters.admit("rpm:a", 1).admitted
+
+
+def test_the_longest_unused_window_makes_room() -> None:
+    counters = LocalCounters(Clock(), most=2)
+    for name in ("a", "b", "a", "c"):  # b is the longest unused when c comes
+        counters.admit(name, 9)
+    assert counters.admit("a", 9).remaining == 6
+    assert counters.admit("b", 9).remaining == 8
+
+
+def test_a_value_lives_as_long_as_was_said() -> None:
+    clock = Clock()
+    memory = LocalMemory(clock)
+    memory.put("default", "conversation", b"abc", 10.0)
+    clock.now += 9.9
+    assert memory.get("default", "conversation") == b"abc"
+    clock.now += 0.1
+    assert memory.get("default", "conversation") is None
+
+
+def test_tenants_are_apart() -> None:
+    memory = LocalMemory(Clock())
+    memory.put("one", "name", b"1", 10.0)
+    assert memory.get("two", "name") is None
+    memory.put("two", "name", b"2", 10.0)
+    assert (memory.get("one", "name"), memory.get("two", "name")) == (b"1", b"2")
+
+
+def test_a_value_may_be_empty_and_is_replaced_whole() -> None:
+    memory = LocalMemory(Clock())
+    memory.put("t", "name", b"old", 10.0)
+    memory.put("t", "name", b"", 10.0)
+    assert memory.get("t", "name") == b""
+
+
+def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
+    memory = LocalMemory(Clock(), most=2)
+    for name in ("a", "b", "a", "c"):  # written again, a is younger than b
+        memory.put("t", name, name.encode(), 10.0)
+    assert [memory.get("t", name) for name in ("a", "b", "c")] == [b"a", None, b"c"]

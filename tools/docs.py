@@ -1,0 +1,331 @@
+"""`./dev docs`: writes the generated parts of the documentation, in both languages, between their markers.
+
+A page says `<!-- generated: NAME -->` ... `<!-- end -->`; NAME is a row of `PARTS`. What the code knows (settings,
+types, defaults, error kinds, routes, presets) comes from the code; what only people know (what a thing is for) stands
+in tools/docs.toml, and a thing without its words there is a fault. `--check` writes nothing and fails on stale pages.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType, UnionType
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+
+import msgspec
+
+from polymux import config
+from polymux.app import table
+from polymux.config.values import SCALARS, Bytes, Scalar
+from polymux.config.walk import Derived, hints
+from polymux.errors import KINDS
+from polymux.http.routes import TABLE
+from polymux.providers.table import Row
+from polymux.types import Quirks
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+LANGUAGES: Final = ("en", "zh")
+_MARKER: Final = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Place = tuple[str, ...]
+
+
+class Missing(Exception):
+    """Something of the code has no words in tools/docs.toml, or the words are about nothing."""
+
+
+@cache
+def texts() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    return tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))
+
+
+def words(group: str, name: str, language: str) -> str:
+    """What people say about a thing; what this version does not do with it yet is said as well."""
+    entry = texts().get(group, {}).get(name)
+    if not entry or not entry.get(language):
+        raise Missing(f'tools/docs.toml: [{group}] lacks "{name}" in {language}')
+    later = f" *{phrase('later', language)}*" if entry.get("later") else ""
+    return str(entry[language]) + later
+
+
+def phrase(name: str, language: str) -> str:
+    return words("phrases", name, language)
+
+
+def grid(head: Sequence[str], rows: Iterator[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def code(text: object) -> str:
+    return f"`{text}`"
+
+
+def listing(values: Sequence[object]) -> str:
+    return ", ".join(map(code, values)) or "—"
+
+
+# ---- settings ----------------------------------------------------------------------------------------------------
+
+
+def tables(cls: type, path: Place = ()) -> Iterator[tuple[type, Place]]:
+    """Every table of the file: its Struct type and where it stands, `NAME` for a name of the user's."""
+    yield cls, path
+    for name, hint in settings(cls):
+        for inner, more in _structs(hint):
+            yield from tables(inner, (*path, name, *more))
+
+
+def settings(cls: type) -> list[tuple[str, Any]]:
+    """The keys of a table and their annotations; fields that no file gives are left out."""
+    return [(name, hint) for name, hint in hints(cls).items() if not _marked(hint, Derived)]
+
+
+def _structs(hint: Any) -> list[tuple[type, Place]]:
+    origin, args = get_origin(hint), get_args(hint)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return [(hint, ())]
+    more = {dict: ("NAME",), tuple: ("[]",)}.get(origin, ())
+    return [(inner, (*more, *rest)) for arg in args if arg is not Ellipsis for inner, rest in _structs(arg)]
+
+
+def _marked(hint: Any, mark: type) -> bool:
+    return any(isinstance(one, mark) for one in getattr(hint, "__metadata__", ()))
+
+
+def dotted(path: Place) -> str:
+    return ".".join(path).replace(".[]", "[]")
+
+
+def key_of(cls: type, name: str) -> str:
+    """How tools/docs.toml calls a setting."""
+    return f"{cls.__name__}.{name}"
+
+
+def settings_part(language: str) -> str:
+    places: dict[type, list[str]] = {}
+    for cls, path in tables(config.Config):
+        places.setdefault(cls, []).append(dotted(path))
+    out = []
+    for cls, paths in places.items():
+        title = ", ".join(code(f"[{path}]") for path in paths) if paths != [""] else phrase("top", language)
+        head = [phrase(name, language) for name in ("key", "type", "default", "meaning")]
+        rows = (_setting(cls, name, hint, language) for name, hint in settings(cls) if _own(hint))
+        out.append(f"### {title}\n\n{words('tables', cls.__name__, language)}\n\n{grid(head, rows)}")
+    return "\n".join(out)
+
+
+def _own(hint: Any) -> bool:
+    """Not just another table with a section of its own: these are found by their titles."""
+    return not (isinstance(hint, type) and issubclass(hint, msgspec.Struct)) and get_origin(hint) is not dict or (
+        get_origin(hint) is dict and not _structs(hint)
+    )
+
+
+def _setting(cls: type, name: str, hint: Any, language: str) -> list[str]:
+    field = next(one for one in msgspec.structs.fields(cls) if one.name == name)
+    default = phrase("required", language) if field.required else _default(field.default, hint)
+    meaning = words("settings", key_of(cls, name), language)
+    if available := config._AVAILABLE.get((cls, name)):
+        only = listing([_toml(value) for value in available])
+        meaning += f" *{phrase('only', language)} {only}{phrase('stop', language)}*"
+    return [code(name), _type(cls, name, hint, language), default, meaning]
+
+
+def _type(cls: type, name: str, hint: Any, language: str) -> str:
+    own = texts()["settings"].get(key_of(cls, name), {}).get("type", {}).get(language)
+    return str(own) if own else _kind(hint, language)
+
+
+def _kind(hint: Any, language: str) -> str:
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return listing([_toml(value) for value in args])
+    if origin in (Union, UnionType):
+        return _kind(args[0], language)
+    if origin in (tuple, dict):
+        inner = _kind(args[-1] if origin is dict else args[0], language)
+        return phrase("list" if origin is tuple else "table", language).format(inner)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return code(hint.__name__.lower())
+    kind = SCALARS[hint] if hint in SCALARS else next(one for one in args[1:] if isinstance(one, Scalar))
+    return words("types", kind.expected, language)
+
+
+def _default(value: Any, hint: Any) -> str:
+    if value is msgspec.NODEFAULT or value is None or value in ("", (), {}):
+        return "—"
+    if hint is Bytes:
+        return code(_toml(f"{value // 2**20}MiB"))
+    return code(_toml(_duration(value) if isinstance(value, float) else value))
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60)):
+        if seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
+    return f'"{value}"' if isinstance(value, str | Decimal) else str(value)
+
+
+def environment_part(language: str) -> str:
+    head = [phrase(name, language) for name in ("variable", "setting", "meaning")]
+    return grid(head, (_variable(name, place, language) for name, place in environment().items()))
+
+
+def environment() -> dict[str, str]:
+    """Every variable but those of the presets, and the setting it gives, "" where it is none."""
+    sections = {cls: dotted(path) for cls, path in tables(config.Config)}
+    rows = {name: f"{sections[cls]}.{field}" for name, cls, field in (*config._OURS, *config._GENERAL)}
+    return {"POLYMUX_CONFIG": "", **rows, "API_KEYS": "auth.keys", "RATE_LIMIT_ENABLED": "limits.rpm"}
+
+
+def _variable(name: str, place: str, language: str) -> list[str]:
+    return [code(name), code(place) if place else "—", words("environment", name, language)]
+
+
+# ---- errors, routes, presets -------------------------------------------------------------------------------------
+
+
+def errors_part(language: str) -> str:
+    head = [phrase(name, language) for name in ("status", "error_type", "error_code", "retried", "situation")]
+    rows = (
+        [
+            str(kind.status),
+            code(kind.type),
+            code(kind.code) if kind.code else phrase("as_sent", language),
+            phrase(f"retry_{kind.retry}", language),
+            words("errors", name, language),
+        ]
+        for name, kind in KINDS.items()
+    )
+    return grid(head, rows)
+
+
+def routes_part(language: str) -> str:
+    head = [phrase(name, language) for name in ("route", "needs_key", "answer")]
+    rows = (
+        [
+            code(shown_route(row.method, row.path, row.client)),
+            phrase("yes" if row.client else "no", language),
+            words("routes", f"{row.method} {row.path}", language),
+        ]
+        for row in TABLE
+    )
+    return grid(head, rows)
+
+
+def shown_route(method: str, path: str, client: bool) -> str:
+    return f"{method} {'/v1' if client else ''}{path.replace('/*', '/{id}')}"
+
+
+def presets_part(language: str) -> str:
+    head = [phrase(name, language) for name in ("preset", "dialect", "base_url", "key_variable", "quirks", "verified")]
+    return grid(head, (_preset(name, row, language) for name, row in table().items()))
+
+
+def _preset(name: str, row: Row, language: str) -> list[str]:
+    variables = listing(row.env) + (f" ({phrase('optional', language)})" if row.auth == "optional" else "")
+    base = code(row.base_url) if row.base_url else phrase("give", language)
+    base += f" (`{row.base_env}`)" if row.base_env else ""
+    return [code(name), row.dialect, base, variables, _quirks(row.quirks, language), _verified(row.verified, language)]
+
+
+def _quirks(quirks: Quirks, language: str) -> str:
+    rename = [f"{old} → {new}" for old, new in quirks.rename.items()]
+    clamp = [f"{name} {low:g}–{high:g}" for name, (low, high) in quirks.clamp.items()]
+    found = [
+        f"{phrase(word, language)} {listing(values)}"
+        for word, values in (("rename", rename), ("drop", quirks.drop), ("clamp", clamp), ("set", [*quirks.set]))
+        if values
+    ]
+    found += [phrase("repair", language)] if quirks.repair else []
+    found += [] if quirks.stream_usage else [phrase("no_stream_usage", language)]
+    return phrase("semicolon", language).join(found) or "—"
+
+
+def _verified(verified: str, language: str) -> str:
+    kind, _, what = verified.partition(":")
+    if kind == "transcript":
+        return f"[{what}](../../tests/transcripts/data/{what}/case.json)"
+    return what or phrase("not_yet", language)
+
+
+# ---- pages -------------------------------------------------------------------------------------------------------
+
+PARTS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
+    {
+        "settings": settings_part,
+        "environment": environment_part,
+        "errors": errors_part,
+        "routes": routes_part,
+        "presets": presets_part,
+    }
+)
+
+
+def pages(root: Path = ROOT) -> dict[Path, str]:
+    """Every page that has generated parts, as it should be. Raises `Missing`."""
+    found = {}
+    for language in LANGUAGES:
+        for page in sorted((root / "docs" / language).glob("*.md")):
+            text = page.read_text("utf-8")
+            made = _MARKER.sub(lambda part, tongue=language: _part(part, tongue), text)  # type: ignore[misc]  # a default
+            if _MARKER.search(text):
+                found[page] = made
+    return found
+
+
+def _part(found: re.Match[str], language: str) -> str:
+    if found[2] not in PARTS:
+        raise Missing(f"there is no generated part {found[2]!r}, only {', '.join(PARTS)}")
+    return f"{found[1]}\n{PARTS[found[2]](language)}\n{found[3]}"
+
+
+def unused() -> list[str]:
+    """Words about settings, errors, routes and variables that are no more."""
+    known = {
+        "settings": {key_of(cls, name) for cls, _ in tables(config.Config) for name, hint in settings(cls) if _own(hint)},
+        "tables": {cls.__name__ for cls, _ in tables(config.Config)},
+        "errors": set(KINDS),
+        "routes": {f"{row.method} {row.path}" for row in TABLE},
+        "environment": set(environment()),
+    }
+    return [f'tools/docs.toml: [{group}] has "{name}", which is no more' for group, names in known.items() for name in texts()[group] if name not in names]
+
+
+def main(arguments: Sequence[str]) -> int:
+    if set(arguments) - {"--check"}:
+        sys.stderr.write("usage: ./dev docs [--check]\n")
+        return 2
+    try:
+        made = pages()
+        stale = [page for page, text in made.items() if page.read_text("utf-8") != text]
+        faults = unused()
+    except Missing as missing:
+        stale, faults = [], [str(missing)]
+    if "--check" in arguments:
+        faults += [f"{page.relative_to(ROOT)} is stale: run ./dev docs" for page in stale]
+    else:
+        for page in stale:
+            page.write_text(made[page], "utf-8")
+            sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+    sys.stderr.write("".join(f"{fault}\n" for fault in faults))
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
