@@ -21,7 +21,7 @@ def test_they_are_served_as_echo_and_meow() -> None:
         ("hello big  world", ["hello ", "big ", " ", "world"]),
         ("", [""]),
         (None, [""]),
-        ([{"type": "text", "text": "look at"}, {"type": "image_url", "image_url": {}}], ["look ", "at ", "[image_url]"]),
+        ([{"type": "text", "text": "at"}, {"type": "image_url", "image_url": {}}], ["at ", "[image_url]"]),
         ([{"type": "text", "text": None}], ["[text]"]),
     ],
 )

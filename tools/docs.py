@@ -114,7 +114,7 @@ def settings_part(language: str) -> str:
         places.setdefault(cls, []).append(dotted(path))
     out = []
     for cls, paths in places.items():
-        title = ", ".join(code(f"[{path}]") for path in paths) if paths != [""] else phrase("top", language)
+        title = ", ".join(map(code, paths)) if paths != [""] else phrase("top", language)
         head = [phrase(name, language) for name in ("key", "type", "default", "meaning")]
         rows = (_setting(cls, name, hint, language) for name, hint in settings(cls) if _own(hint))
         out.append(f"### {title}\n\n{words('tables', cls.__name__, language)}\n\n{grid(head, rows)}")
@@ -122,17 +122,16 @@ def settings_part(language: str) -> str:
 
 
 def _own(hint: Any) -> bool:
-    """Not just another table with a section of its own: these are found by their titles."""
-    return not (isinstance(hint, type) and issubclass(hint, msgspec.Struct)) and get_origin(hint) is not dict or (
-        get_origin(hint) is dict and not _structs(hint)
-    )
+    """Not a table: tables have sections of their own."""
+    return not _structs(hint)
 
 
 def _setting(cls: type, name: str, hint: Any, language: str) -> list[str]:
     field = next(one for one in msgspec.structs.fields(cls) if one.name == name)
     default = phrase("required", language) if field.required else _default(field.default, hint)
     meaning = words("settings", key_of(cls, name), language)
-    if available := config._AVAILABLE.get((cls, name)):
+    available = config._AVAILABLE.get((cls, name))
+    if available and not _literal(hint):
         only = listing([_toml(value) for value in available])
         meaning += f" *{phrase('only', language)} {only}{phrase('stop', language)}*"
     return [code(name), _type(cls, name, hint, language), default, meaning]
@@ -140,7 +139,14 @@ def _setting(cls: type, name: str, hint: Any, language: str) -> list[str]:
 
 def _type(cls: type, name: str, hint: Any, language: str) -> str:
     own = texts()["settings"].get(key_of(cls, name), {}).get("type", {}).get(language)
-    return str(own) if own else _kind(hint, language)
+    if own:
+        return str(own)
+    available = config._AVAILABLE.get((cls, name))
+    return listing([_toml(value) for value in available]) if available and _literal(hint) else _kind(hint, language)
+
+
+def _literal(hint: Any) -> bool:
+    return get_origin(hint) is Literal
 
 
 def _kind(hint: Any, language: str) -> str:
@@ -260,7 +266,7 @@ def _quirks(quirks: Quirks, language: str) -> str:
 def _verified(verified: str, language: str) -> str:
     kind, _, what = verified.partition(":")
     if kind == "transcript":
-        return f"[{what}](../../tests/transcripts/data/{what}/case.json)"
+        return f"[{what.rpartition('/')[2]}](../../tests/transcripts/data/{what}/case.json)"
     return what or phrase("not_yet", language)
 
 
@@ -297,14 +303,20 @@ def _part(found: re.Match[str], language: str) -> str:
 
 def unused() -> list[str]:
     """Words about settings, errors, routes and variables that are no more."""
+    found = [cls for cls, _ in tables(config.Config)]
     known = {
-        "settings": {key_of(cls, name) for cls, _ in tables(config.Config) for name, hint in settings(cls) if _own(hint)},
-        "tables": {cls.__name__ for cls, _ in tables(config.Config)},
+        "settings": {key_of(cls, name) for cls in found for name, hint in settings(cls) if _own(hint)},
+        "tables": {cls.__name__ for cls in found},
         "errors": set(KINDS),
         "routes": {f"{row.method} {row.path}" for row in TABLE},
         "environment": set(environment()),
     }
-    return [f'tools/docs.toml: [{group}] has "{name}", which is no more' for group, names in known.items() for name in texts()[group] if name not in names]
+    return [
+        f'tools/docs.toml: [{group}] has "{name}", which is no more'
+        for group, names in known.items()
+        for name in texts()[group]
+        if name not in names
+    ]
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -20,6 +20,7 @@ from polymux.errors import Failure, Truncated
 from polymux.functions import Functions
 from polymux.hooks.base import Hook, overriding
 from polymux.providers.base import Adapter, Relaying
+from polymux.pulse import Pulse
 from polymux.routing.limits import Verdict, duration
 from polymux.routing.plan import Event, plan, verdict
 from polymux.schema.chat import Chunk
@@ -31,6 +32,8 @@ from polymux.transport import Reply, Transport
 from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, WireReply, WireRequest
 
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
+JSON = b"content-type: application/json\r\n"
+EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
 CLIENT_GONE = 499  # in records only: the client left before the end
 
 T = TypeVar("T", contravariant=True)
@@ -38,6 +41,11 @@ T = TypeVar("T", contravariant=True)
 
 class Sink(Protocol):
     """Where an answer goes. `head` is a block of header lines, each ended by CRLF."""
+
+    @property
+    def started(self) -> bool:
+        """The status has been sent."""
+        ...
 
     @property
     def full(self) -> bool:
@@ -60,16 +68,19 @@ class Lane(Protocol[T]):
     def usage(self) -> Usage: ...
     @property
     def failed(self) -> Failure | None: ...
+    @property
+    def done(self) -> bool: ...
     def feed(self, data: T, /) -> bytes: ...
     def close(self) -> bytes: ...
 
 
 class Run:
-    """What is known of one request while it is served."""
+    """What is known of one request while it is served. A stream's run can say that it is alive (`pulse.Beating`)."""
 
     __slots__ = (
         "at",
         "attempts",
+        "beat",
         "call",
         "committed",
         "dropped",
@@ -95,6 +106,14 @@ class Run:
         self.usage = NO_USAGE
         self.committed = False
         self.settled = False
+        self.beat = 0.0
+
+    def comment(self) -> None:
+        """Nothing has been sent for a while: the status, if it is still to come, and a comment."""
+        if not self.sink.started:
+            self.sink.start(200, EVENTS + served_head(self))
+        if not self.sink.full:
+            self.sink.write(self.surface.comment())
 
 
 class Engine:
@@ -118,6 +137,7 @@ class Engine:
         self._admitting = overriding(hooks, "admit")
         self._altering = overriding(hooks, "chunk")
         self._settling = overriding(hooks, "settled")
+        self.pulse = Pulse()
         self._turn = 0
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
 
@@ -143,6 +163,8 @@ class Engine:
             self._admit(run)
             for hook in self._admitting:
                 await hook.admit(call)
+            if call.stream:
+                self.pulse.watch(run, asyncio.get_running_loop())
             await self._attempts(run, routes)
         except Failure as failure:
             self._fail(run, failure)
@@ -150,6 +172,7 @@ class Engine:
             traceback.print_exc(file=sys.stderr)
             self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
         finally:
+            self.pulse.forget(run)
             self._settle(run, CLIENT_GONE, "client_disconnected")
 
     def _admit(self, run: Run) -> None:
@@ -208,11 +231,11 @@ class Engine:
             if call.stream:
                 await self._stream(run, to, reply, relay)
             elif relay:
-                self._answer(run, to, *relay.relay_whole(await reply.whole(), to))
+                self._answer(run, *relay.relay_whole(await reply.whole(), to))
             else:
                 response = adapter.read(await reply.whole(), call.model, int(run.at))
                 usage = usage_of(response.usage) if response.usage else NO_USAGE
-                self._answer(run, to, run.surface.whole(response), usage)
+                self._answer(run, run.surface.whole(response), usage)
         finally:
             self._transport.release(reply)
 
@@ -259,7 +282,7 @@ class Engine:
                 return
             gathered = [chunk async for chunk in chunks]
         writer.feed(gathered)
-        self._answer(run, to, run.surface.whole(gather(gathered)), writer.usage)
+        self._answer(run, run.surface.whole(gather(gathered)), writer.usage)
 
     def _writer(self, run: Run) -> Writer:
         def alter(chunk: Chunk) -> Chunk | None:
@@ -278,7 +301,7 @@ class Engine:
         self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None
     ) -> None:
         """Everything of `source` through `lane` to the client, as it comes."""
-        sink, held = run.sink, [b""]
+        loop, sink, held = asyncio.get_running_loop(), run.sink, [b""]
         async for data in source:
             out = lane.feed(data)
             if not run.committed:
@@ -288,57 +311,51 @@ class Engine:
                 if not lane.content:
                     continue
                 out = b"".join(held)
-                self._commit(run, to)
+                self._commit(run)
                 if reply is not None:
                     reply.expect(to.timeouts.idle)
             if out:
                 sink.write(out)
+                run.beat = loop.time()
                 if sink.full:
                     await _drain(sink, reply, to.timeouts.idle)
+            run.usage = lane.usage
             if lane.failed:
                 raise lane.failed
+            if lane.done:
+                break
         last = lane.close()
         if not run.committed:
             last = b"".join(held) + last
-            self._commit(run, to)
+            self._commit(run)
         run.usage = lane.usage
         self._settle(run, 200, None)
         sink.end(last)
+        if reply is not None:
+            reply.finished = True
 
-    def _commit(self, run: Run, to: Deployment) -> None:
+    def _commit(self, run: Run) -> None:
         run.committed = True
         run.first = time.perf_counter()
-        head = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-        run.sink.start(200, head + self._head(run, to))
+        if not run.sink.started:
+            run.sink.start(200, EVENTS + served_head(run))
 
-    def _answer(self, run: Run, to: Deployment, body: bytes, usage: Usage) -> None:
+    def _answer(self, run: Run, body: bytes, usage: Usage) -> None:
         run.usage = usage
         run.committed = True
         run.first = time.perf_counter()
         self._settle(run, 200, None)
-        run.sink.respond(200, b"content-type: application/json\r\n" + self._head(run, to), body)
+        run.sink.respond(200, JSON + served_head(run), body)
 
     def _fail(self, run: Run, failure: Failure) -> None:
         if run.settled:
             return
         self._settle(run, failure.status, failure.code or failure.kind)
-        if run.committed:
+        if run.sink.started:
             run.sink.end(run.surface.error_event(failure))
-            return
-        head = b"content-type: application/json\r\n" + self._head(run, run.to) + failure_head(failure)
-        run.sink.respond(failure.status, head, run.surface.error(failure))
-
-    def _head(self, run: Run, to: Deployment | None) -> bytes:
-        """The response headers that tell what happened (INTERFACE.md §4)."""
-        head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
-        if to is not None:
-            served = f"x-polymux-provider: {to.provider}\r\nx-polymux-model: {to.model}\r\n"
-            head += served.encode("ascii", "backslashreplace")
-        if run.dropped:
-            head += f"x-polymux-dropped: {','.join(run.dropped)}\r\n".encode("ascii", "backslashreplace")
-        if run.limit is not None:
-            head += limit_head(run.call.key.rpm, run.limit)
-        return head
+        else:
+            head = JSON + served_head(run) + failure_head(failure)
+            run.sink.respond(failure.status, head, run.surface.error(failure))
 
     def _settle(self, run: Run, status: int, error: str | None) -> None:
         """The usage record, before the last byte leaves. The first call counts."""
@@ -378,6 +395,19 @@ class Engine:
             task = asyncio.ensure_future(hook.settled(call, record))
             self._after.add(task)
             task.add_done_callback(self._after.discard)
+
+
+def served_head(run: Run) -> bytes:
+    """The response headers that tell what happened (INTERFACE.md §4)."""
+    head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
+    if run.to is not None:
+        served = f"x-polymux-provider: {run.to.provider}\r\nx-polymux-model: {run.to.model}\r\n"
+        head += served.encode("ascii", "backslashreplace")
+    if run.dropped:
+        head += f"x-polymux-dropped: {','.join(run.dropped)}\r\n".encode("ascii", "backslashreplace")
+    if run.limit is not None:
+        head += limit_head(run.call.key.rpm, run.limit)
+    return head
 
 
 def _ms(seconds: float) -> float:

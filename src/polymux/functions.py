@@ -12,7 +12,7 @@ import threading
 import traceback
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -102,7 +102,8 @@ class Functions:
                 while (text := await self._in_thread(_step, result, one_by_one)) is not _END:
                     yield text
             finally:
-                self._threads.submit(_close, result, one_by_one)
+                with suppress(RuntimeError):  # the gateway ends, and so do the threads
+                    self._threads.submit(_close, result, one_by_one)
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._threads, _contained, function, *arguments)
@@ -116,12 +117,12 @@ def _contained(function: Callable[..., Any], *arguments: Any) -> Any:
         raise RuntimeError("the function raised StopIteration") from error
 
 
-def _step(generator: Generator[Any], one_by_one: threading.Lock) -> Any:
+def _step(generator: Iterator[Any], one_by_one: threading.Lock) -> Any:
     with one_by_one:
         return next(generator, _END)
 
 
-def _close(generator: Generator[Any], one_by_one: threading.Lock) -> None:
+def _close(generator: Generator[Any, Any, Any], one_by_one: threading.Lock) -> None:
     with one_by_one:
         generator.close()
 

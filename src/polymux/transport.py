@@ -24,6 +24,7 @@ MAX_BODY = 64 * 1024 * 1024  # of a reply that is read whole
 FIRST_TOKEN = 60.0  # seconds to the first content of a stream, where nothing is configured
 IDLE = 55.0  # seconds a connection is kept unused: below the common 60 s of load balancers
 MOST_PREPARED = 4096
+LINGER = 1.0  # seconds for the end of a finished answer
 TICK = 0.05  # seconds between looks at the deadlines
 
 Target = tuple[str, str, int, Tls]  # scheme, host, port, trust
@@ -41,6 +42,7 @@ class Reply:
         "complete",
         "deadline",
         "final",
+        "finished",
         "headers",
         "idle",
         "status",
@@ -55,6 +57,7 @@ class Reply:
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self.complete = False
+        self.finished = False  # nothing of it is wanted any more; its end may still be on the way
         self.deadline = deadline
         self.final = final
         self.idle = 0.0
@@ -391,9 +394,13 @@ class Transport:
                 raise
 
     def release(self, reply: Reply) -> None:
-        """Done with a reply, finished or not."""
-        self._active.discard(reply)
-        reply.close()
+        """Done with a reply. One that is not complete takes its connection along, but one that is finished gets a
+        moment for its end to arrive, so that the connection can be used again."""
+        if reply.finished and not reply.complete:
+            reply.expect(LINGER)
+        else:
+            self._active.discard(reply)
+            reply.close()
 
     async def close(self) -> None:
         if self._timer is not None:

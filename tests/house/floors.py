@@ -22,6 +22,7 @@ ROWS: Final = (
     Row(1, ("providers",)),
     Row(1, ("surfaces", "routing")),
     Row(2, ("store", "transport", "functions", "local", "hooks", "demo")),
+    Row(3, ("pulse",)),
     Row(3, ("engine", "discovery")),
     Row(4, ("http", "admin")),
     Row(5, ("app",)),

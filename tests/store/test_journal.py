@@ -136,7 +136,7 @@ def test_an_idle_journal_closes_at_once(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_made_is_an_oserror(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    with pytest.raises(OSError, match="Not a directory|File exists"):
+    with pytest.raises(OSError, match=r"Not a directory|File exists"):
         Journal(tmp_path / "file" / "journal")
 
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from polymux.wire.sse import Decoder, encode
 
-STEADY = settings(derandomize=True, deadline=None)
+STEADY = settings(derandomize=True, deadline=None, max_examples=500)
 Event = tuple[str, bytes]
 
 

@@ -179,6 +179,10 @@ class Reader:
         self._usage: Usage | None = None
         self.malformed = 0  # events that could not be read
 
+    @property
+    def done(self) -> bool:
+        return self._done
+
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         try:
             got = _event(data)

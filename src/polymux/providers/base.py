@@ -20,6 +20,11 @@ class Reader(Protocol):
     `choices: []`, last, where usage is known.
     """
 
+    @property
+    def done(self) -> bool:
+        """The end mark was seen; nothing of use follows."""
+        ...
+
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         """Take one decoded event (name or "", payload). Unknown events give nothing. Raises `Failure` for an
         error event."""
@@ -71,6 +76,11 @@ class Lane(Protocol):
     @property
     def failed(self) -> Failure | None:
         """The error event that ended the answer; what came before it has been given out."""
+        ...
+
+    @property
+    def done(self) -> bool:
+        """The end mark was seen; nothing of use follows."""
         ...
 
     def feed(self, data: bytes) -> bytes: ...

@@ -129,12 +129,13 @@ class Relay:
     is left out and counted in `malformed`: clients' readers break on it.
     """
 
-    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "failed", "malformed", "usage")
+    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "done", "failed", "malformed", "usage")
 
     def __init__(self, wants_usage: bool) -> None:
         self._wants_usage = wants_usage
         self._decoder = sse.Decoder()
         self._finished = False
+        self.done = False
         self.failed: Failure | None = None
         self.content = False
         self.malformed = 0
@@ -151,7 +152,7 @@ class Relay:
         last = self._events(self._decoder.close())
         if self.failed:
             raise self.failed
-        if not self._finished:
+        if not (self.done or self._finished):
             raise Truncated
         return last + DONE
 
@@ -168,8 +169,7 @@ class Relay:
             return None
         if any(chunk.error for chunk in seen):
             return None
-        if len(events) != len(data):
-            self._finished = True
+        self.done = len(events) != len(data)
         passing = [self._note(chunk) for chunk in seen]
         if all(passing):
             return events
@@ -181,7 +181,7 @@ class Relay:
             if self.failed:
                 break
             if data == b"[DONE]":
-                self._finished = True
+                self.done = True
                 continue
             try:
                 chunk = (_tail if self.content else _glance).decode(data)
@@ -214,11 +214,13 @@ class _Mended:
 
     def __init__(self) -> None:
         self._repair = Repair()
+        self.done = False
         self.malformed = 0
 
     def event(self, data: bytes) -> list[dict[str, Any]]:
         if data.startswith(b"[DONE]"):
-            return self._repair.done()
+            self.done = True
+            return []
         try:
             chunk = _any(data)
         except msgspec.MsgspecError:
@@ -231,7 +233,7 @@ class _Mended:
         return self._repair.chunk(chunk)
 
     def close(self) -> list[dict[str, Any]]:
-        return self._repair.close()
+        return self._repair.close(done=self.done)
 
 
 class Mender:
@@ -248,6 +250,10 @@ class Mender:
     @property
     def malformed(self) -> int:
         return self._mended.malformed
+
+    @property
+    def done(self) -> bool:
+        return self._mended.done
 
     def feed(self, data: bytes) -> bytes:
         return self._events(self._decoder.feed(data))
@@ -289,6 +295,10 @@ class Reader:
     @property
     def malformed(self) -> int:
         return self._mended.malformed
+
+    @property
+    def done(self) -> bool:
+        return self._mended.done
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         return self._chunks(self._mended.event(data))

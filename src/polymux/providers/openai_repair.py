@@ -24,7 +24,6 @@ class Repair:
         self._base: Json = {}
         self._choices: dict[int, _Choice] = {}
         self._usage: Json | None = None
-        self._done = False
 
     def chunk(self, chunk: Json) -> list[Json]:
         """What the client gets for one chunk of the upstream; may be nothing."""
@@ -45,14 +44,9 @@ class Repair:
                 self._base[name] = chunk[name]
         return [self._event(choices, chunk)] if choices else []
 
-    def done(self) -> list[Json]:
-        """The end mark was seen."""
-        self._done = True
-        return []
-
-    def close(self) -> list[Json]:
-        """The body has ended: finishes, then usage. Raises `Truncated` without a finish or an end mark."""
-        if not self._choices or not (self._done or all(choice.finish for choice in self._choices.values())):
+    def close(self, *, done: bool) -> list[Json]:
+        """The body has ended: finishes, then usage. Raises `Truncated` without a finish or an end mark (`done`)."""
+        if not self._choices or not (done or all(choice.finish for choice in self._choices.values())):
             raise Truncated
         out = [self._event([choice.end()], {}) for _, choice in sorted(self._choices.items())]
         if self._usage:

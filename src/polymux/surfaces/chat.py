@@ -76,6 +76,10 @@ class Chat:
     def end(self) -> bytes:
         return DONE
 
+    def comment(self) -> bytes:
+        """What keeps a silent stream alive; clients skip it."""
+        return b": keep-alive\n\n"
+
     def whole(self, response: ChatResponse) -> bytes:
         return _encode(response)
 

@@ -24,6 +24,10 @@ class Writer:
         self.failed: Failure | None = None
         self.usage = NO_USAGE
 
+    @property
+    def done(self) -> bool:
+        return False  # chunks end by themselves
+
     def feed(self, chunks: Sequence[Chunk]) -> bytes:
         if self._alter:
             chunks = [altered for chunk in chunks if (altered := self._alter(chunk)) is not None]
@@ -58,6 +62,10 @@ class Translated:
     @property
     def failed(self) -> Failure | None:
         return self._writer.failed
+
+    @property
+    def done(self) -> bool:
+        return self._reader.done
 
     def feed(self, data: bytes) -> bytes:
         return self._events(self._decoder.feed(data))

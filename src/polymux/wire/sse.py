@@ -57,10 +57,10 @@ class Decoder:
 
     def _normalise(self, data: bytes) -> bytes:
         """Line ends to LF. A final CR ends its line at once; an LF that follows in the next read is part of it."""
+        if not data:
+            return data
         if self._skip_lf:
             data = data.removeprefix(b"\n")
-            if not data:
-                return data  # nothing but the LF of a CRLF: keep waiting for nothing more
         self._skip_lf = data.endswith(b"\r")
         return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
