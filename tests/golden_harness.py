@@ -58,7 +58,7 @@ class Dialect:
 
     adapter: Adapter
     deployment: Deployment
-    end: str  # pattern of the data of a frame from which on the answer is complete
+    end: str  # pattern of the data of a frame from which on the answer, or one of the `n` asked for, is complete
     noise: Sequence[Event]  # events that a reader must ignore, wherever they come
 
 
@@ -97,6 +97,7 @@ class Outcome:
 
     chunks: list[Json] = field(default_factory=list)
     failure: Json | None = None
+    read: int = field(default=0, compare=False)  # events before the failure
 
 
 def request_of(case: Case) -> ChatRequest:
@@ -125,6 +126,7 @@ def read_events(case: Case, row: Dialect, events: Iterable[Event]) -> Outcome:
     try:
         for event, data in events:
             outcome.chunks += [plain(chunk) for chunk in reader.feed(event, data)]
+            outcome.read += 1
         outcome.chunks += [plain(chunk) for chunk in reader.close()]
     except Failure as failure:
         outcome.failure = plain_failure(failure)
@@ -185,7 +187,7 @@ def read_whole(case: Case, row: Dialect) -> dict[str, str]:
         return {"failure": pretty(plain_failure(failure))}
     except Truncated:
         return {"failure": pretty({"kind": "truncated"})}
-    usage = {"usage": pretty(response["usage"])} if response["usage"] else {}
+    usage = {"usage": pretty(response["usage"])} if response.get("usage") else {}
     return {"response": pretty(response), **usage}
 
 
@@ -285,11 +287,11 @@ def check_stream(case: Case, row: Dialect) -> None:
 
 def check_truncation(case: Case, row: Dialect, events: list[Event]) -> None:
     """Cut after any frame before the end mark, or inside one, an answer is never a success."""
-    complete = next((n for n, (_, data) in enumerate(events) if re.search(row.end, data.decode())), None)
+    wanted = case.json("client request").get("n") or 1
     whole = read_events(case, row, events)
+    complete = end_of(row, events[: whole.read], wanted)
     assert (complete is None) == bool(whole.failure), "the end mark says one thing, the reader another"
-    failed = len(events) - 1 if whole.failure and whole.failure["kind"] != "truncated" else len(events)
-    for count in range(complete if complete is not None else failed):
+    for count in range(complete if complete is not None else whole.read):
         cut = read_events(case, row, events[:count])
         assert cut.failure == {"kind": "truncated"}, f"cut after {count} frames"
         assert cut.chunks == whole.chunks[: len(cut.chunks)]
@@ -297,8 +299,14 @@ def check_truncation(case: Case, row: Dialect, events: list[Event]) -> None:
     for seed in range(50):
         cut_at = random.Random(seed).randrange(len(data))
         part = decode([data[:cut_at]])
-        if not any(re.search(row.end, frame.decode("utf-8", "replace")) for _, frame in part):
+        if end_of(row, part, wanted) is None:
             assert read_events(case, row, part).failure, f"cut at byte {cut_at}"
+
+
+def end_of(row: Dialect, events: list[Event], wanted: int) -> int | None:
+    """Which event completes the last of the answers; None = there is none."""
+    ends = [n for n, (_, data) in enumerate(events) if re.search(row.end, data.decode("utf-8", "replace"))]
+    return ends[wanted - 1] if len(ends) >= wanted else None
 
 
 def check_chunks(outcome: Outcome, model: str) -> None:
@@ -336,38 +344,56 @@ def check_calls(fragments: list[Json]) -> None:
     assert seen == list(range(len(seen))), "calls are numbered 0, 1, 2 ..."
 
 
+TEXTS = ("content", "refusal", "reasoning_content")
+LISTS = ("reasoning_details", "annotations")
+
+
 def merge(chunks: list[Json]) -> Json:
     """The summary of a stream: what its deltas add up to."""
-    message: dict[str, Any] = {"calls": {}, "reasoning_details": [], "annotations": []}
-    finish = usage = None
-    for chunk in chunks:
-        usage = chunk.get("usage") or usage
-        for choice in chunk["choices"]:
-            delta = choice["delta"]
-            finish = choice["finish_reason"] or finish
-            for name in ("content", "refusal", "reasoning_content"):
-                message[name] = (message.get(name) or "") + (delta.get(name) or "")
-            for name in ("reasoning_details", "annotations"):
-                message[name] += delta.get(name) or []
-            for call in delta.get("tool_calls") or ():
-                held = message["calls"].setdefault(call["index"], {"id": call.get("id"), "name": "", "arguments": ""})
-                held["name"] += call["function"].get("name", "")
-                held["arguments"] += call["function"].get("arguments", "")
-    calls = [held | {"arguments": parsed(held["arguments"])} for held in message.pop("calls").values()]
-    return {"message": message, "calls": calls, "finish": finish, "usage": usage, "id": chunks and chunks[0]["id"]}
+    usage = next((chunk["usage"] for chunk in reversed(chunks) if chunk.get("usage")), None)
+    indices = sorted({choice["index"] for chunk in chunks for choice in chunk["choices"]})
+    parts = {n: [c for chunk in chunks for c in chunk["choices"] if c["index"] == n] for n in indices}
+    return {**{n: merge_choice(parts[n]) for n in indices}, "usage": usage, "id": chunks and chunks[0]["id"]}
+
+
+def merge_choice(parts: list[Json]) -> Json:
+    deltas = [part["delta"] for part in parts]
+    calls: dict[int, Json] = {}
+    for call in (call for delta in deltas for call in delta.get("tool_calls") or ()):
+        held = calls.setdefault(call["index"], {"id": call.get("id"), "name": "", "arguments": ""})
+        held["name"] += call["function"].get("name", "")
+        held["arguments"] += call["function"].get("arguments", "")
+    return {
+        **{name: "".join(delta.get(name) or "" for delta in deltas) for name in TEXTS},
+        **{name: [one for delta in deltas for one in delta.get(name) or ()] for name in LISTS},
+        "calls": [held | {"arguments": parsed(held["arguments"])} for held in calls.values()],
+        "finish": [part["finish_reason"] for part in parts if part["finish_reason"]],
+        "logprobs": [token for part in parts for token in tokens(part)],
+    }
 
 
 def summary(response: Json) -> Json:
-    (choice,) = response["choices"]
+    """The same of a whole answer."""
+    choices = {choice["index"]: summary_of_choice(choice) for choice in response["choices"]}
+    return {**choices, "usage": response.get("usage"), "id": response["id"]}
+
+
+def summary_of_choice(choice: Json) -> Json:
     given = choice["message"]
-    message: dict[str, Any] = {name: given.get(name) or "" for name in ("content", "refusal", "reasoning_content")}
-    message |= {name: given.get(name) or [] for name in ("reasoning_details", "annotations")}
-    calls = [
-        {"id": c["id"], "name": c["function"]["name"], "arguments": parsed(c["function"]["arguments"])}
-        for c in given.get("tool_calls") or ()
-    ]
-    finish, usage = choice["finish_reason"], response["usage"]
-    return {"message": message, "calls": calls, "finish": finish, "usage": usage, "id": response["id"]}
+    return {
+        **{name: given.get(name) or "" for name in TEXTS},
+        **{name: given.get(name) or [] for name in LISTS},
+        "calls": [
+            {"id": c["id"], "name": c["function"]["name"], "arguments": parsed(c["function"]["arguments"])}
+            for c in given.get("tool_calls") or ()
+        ],
+        "finish": [choice["finish_reason"]],
+        "logprobs": tokens(choice),
+    }
+
+
+def tokens(choice: Json) -> list[Json]:
+    return (choice.get("logprobs") or {}).get("content") or []
 
 
 def parsed(arguments: str) -> Json:

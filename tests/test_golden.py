@@ -13,6 +13,7 @@ import pytest
 import golden_harness as harness
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic import Anthropic
+from polymux.providers.openai import OpenAI
 from polymux.schema.chat import ChatRequest, Chunk, TokenUsage
 from polymux.types import Deployment, WireRequest
 
@@ -37,6 +38,28 @@ DIALECTS = {
                 "content_block_delta",
                 b'{"type":"content_block_delta","index":0,"delta":{"type":"future_delta","x":[1]}}',
             ),
+        ),
+    ),
+    "openai": harness.Dialect(
+        OpenAI(),
+        Deployment(
+            id="openai/gpt-5.4-mini",
+            provider="openai",
+            model="gpt-5.4-mini",
+            dialect="openai",
+            base_url="https://api.openai.com/v1",
+            headers=(("authorization", "Bearer sk-test"),),
+        ),
+        end=r'"finish_reason": ?"|^\[DONE\]',
+        noise=(
+            ("ping", b'{"type": "ping"}'),
+            ("", b"not JSON"),
+            ("", b"[1]"),
+            ("", b"{}"),
+            ("", b'{"id":"","object":"","created":0,"model":"","choices":[],"prompt_filter_results":[{"a":1}]}'),
+            ("future_event", b'{"choices":null,"usage":null,"error":null}'),
+            ("", b'{"choices":[{"index":0,"delta":{}}]}'),
+            ("", b'{"choices":[{"index":0,"delta":null,"finish_reason":null}, 7]}'),
         ),
     ),
 }

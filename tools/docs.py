@@ -11,11 +11,10 @@ import re
 import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType, UnionType
-from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin
 
 import msgspec
 
@@ -36,7 +35,7 @@ Place = tuple[str, ...]
 
 
 class Missing(Exception):
-    """Something of the code has no words in tools/docs.toml, or the words are about nothing."""
+    """Something of the code has no words in tools/docs.toml, or a page asks for a part that does not exist."""
 
 
 @cache
@@ -158,8 +157,6 @@ def _kind(hint: Any, language: str) -> str:
     if origin in (tuple, dict):
         inner = _kind(args[-1] if origin is dict else args[0], language)
         return phrase("list" if origin is tuple else "table", language).format(inner)
-    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
-        return code(hint.__name__.lower())
     kind = SCALARS[hint] if hint in SCALARS else next(one for one in args[1:] if isinstance(one, Scalar))
     return words("types", kind.expected, language)
 
@@ -184,7 +181,7 @@ def _toml(value: object) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml, value))}]"
-    return f'"{value}"' if isinstance(value, str | Decimal) else str(value)
+    return f'"{value}"' if isinstance(value, str) else str(value)
 
 
 def environment_part(language: str) -> str:
@@ -289,13 +286,12 @@ def pages(root: Path = ROOT) -> dict[Path, str]:
     for language in LANGUAGES:
         for page in sorted((root / "docs" / language).glob("*.md")):
             text = page.read_text("utf-8")
-            made = _MARKER.sub(lambda part, tongue=language: _part(part, tongue), text)  # type: ignore[misc]  # a default
             if _MARKER.search(text):
-                found[page] = made
+                found[page] = _MARKER.sub(partial(_part, language), text)
     return found
 
 
-def _part(found: re.Match[str], language: str) -> str:
+def _part(language: str, found: re.Match[str]) -> str:
     if found[2] not in PARTS:
         raise Missing(f"there is no generated part {found[2]!r}, only {', '.join(PARTS)}")
     return f"{found[1]}\n{PARTS[found[2]](language)}\n{found[3]}"
@@ -319,22 +315,24 @@ def unused() -> list[str]:
     ]
 
 
-def main(arguments: Sequence[str]) -> int:
+def main(arguments: Sequence[str], root: Path = ROOT) -> int:
+    """The exit status: 1 when words are missing or, with `--check`, a page is stale."""
     if set(arguments) - {"--check"}:
         sys.stderr.write("usage: ./dev docs [--check]\n")
         return 2
     try:
-        made = pages()
-        stale = [page for page, text in made.items() if page.read_text("utf-8") != text]
-        faults = unused()
+        faults, made = unused(), pages(root)
     except Missing as missing:
-        stale, faults = [], [str(missing)]
-    if "--check" in arguments:
-        faults += [f"{page.relative_to(ROOT)} is stale: run ./dev docs" for page in stale]
-    else:
-        for page in stale:
-            page.write_text(made[page], "utf-8")
-            sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+        faults, made = [str(missing)], {}
+    for page, text in made.items():
+        if page.read_text("utf-8") == text:
+            continue
+        name = page.relative_to(root)
+        if "--check" in arguments:
+            faults.append(f"{name} is stale: run ./dev docs")
+        else:
+            page.write_text(text, "utf-8")
+            sys.stdout.write(f"wrote {name}\n")
     sys.stderr.write("".join(f"{fault}\n" for fault in faults))
     return 1 if faults else 0
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections import deque
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -50,7 +49,7 @@ class Reply:
 
     def __init__(self, conn: Connection, deadline: float, final: float) -> None:
         self._conn = conn
-        self._parts: deque[bytes] = deque()
+        self._parts: list[bytes] = []
         self._buffered = 0
         self._waiter: asyncio.Future[None] | None = None
         self._error: Exception | None = None
@@ -80,8 +79,8 @@ class Reply:
             await self.wait()
         data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
         self._parts.clear()
-        if self._buffered > HIGH_WATER:
-            self._buffered = 0
+        held, self._buffered = self._buffered, 0
+        if held > HIGH_WATER:
             self._conn.resume()
         return data
 
@@ -119,15 +118,12 @@ class Reply:
         raise StopAsyncIteration
 
     def feed(self, data: bytes) -> None:
+        """The body bytes of one read."""
         self._parts.append(data)
-
-    def flush(self) -> None:
-        """A read has been taken apart: tell the reader, and the upstream when enough is held."""
-        if self._parts:
-            self._buffered = sum(map(len, self._parts))
-            if self._buffered > HIGH_WATER:
-                self._conn.pause()
-            self.wake()
+        self._buffered += len(data)
+        if self._buffered > HIGH_WATER:
+            self._conn.pause()
+        self.wake()
 
     def fail(self, error: Exception) -> None:
         if self._error is None and not self.complete:
@@ -155,6 +151,8 @@ class Connection(asyncio.Protocol):
         self.since = 0.0  # idle since
         self._pool = pool
         self._socket: asyncio.Transport | None = None
+        self._body: list[bytes] = []  # of the read that is being taken apart
+        self.on_body = self._body.append  # a callback of the parser: no Python frame for each chunk
         self._parser = httptools.HttpResponseParser(self)
         self._reply: Reply | None = None
         self._headers: list[tuple[bytes, bytes]] = []
@@ -223,10 +221,15 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserUpgrade:
             reply.fail(Failure("upstream_unavailable", "the upstream wants another protocol"))
             self.abort()
-        reply.flush()
+        self._deliver(reply)
         if self._head_size > MAX_HEAD and not reply.status:
             reply.fail(Failure("upstream_unavailable", "the headers of the upstream's answer are too large"))
             self.abort()
+
+    def _deliver(self, reply: Reply) -> None:
+        if self._body:
+            reply.feed(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+            self._body.clear()
 
     # ---- httptools callbacks
 
@@ -241,17 +244,12 @@ class Connection(asyncio.Protocol):
         reply = self._reply
         if reply is None:
             return
-        self._framed = status in (204, 304)
-        for name, _ in self._headers:
-            if name.lower() in (b"content-length", b"transfer-encoding"):
-                self._framed = True
+        self._framed = self._parser.should_keep_alive() or any(
+            name.lower() in (b"content-length", b"transfer-encoding") for name, _ in self._headers
+        )
         reply.headers = self._headers
         reply.status = status
         reply.wake()
-
-    def on_body(self, data: bytes) -> None:
-        if self._reply is not None:
-            self._reply.feed(data)
 
     def on_message_complete(self) -> None:
         reply = self._reply
@@ -259,6 +257,7 @@ class Connection(asyncio.Protocol):
             return
         if not self._framed and not self._parser.should_keep_alive():
             return  # the close ends it; llhttp says so only for empty bodies
+        self._deliver(reply)
         reply.complete = True
         self._reply = None
         self.resume()

@@ -60,7 +60,9 @@ def test_a_key_that_stands_twice_is_refused_however_it_is_written(value, data) -
     assert found.value.key == key
 
 
-@pytest.mark.parametrize("again", ['"model"', '"mod\\u0065l"', '"\\u006dodel"', '"\\u006D\\u006F\\u0064\\u0065\\u006C"'])
+@pytest.mark.parametrize(
+    "again", ['"model"', '"mod\\u0065l"', '"\\u006dodel"', '"\\u006D\\u006F\\u0064\\u0065\\u006C"']
+)
 def test_the_model_cannot_be_named_twice(again: str) -> None:
     with pytest.raises(Repeated, match="'model'") as found:
         parse(f'{{"model": "cheap", "messages": [], {again}: "dear"}}'.encode())
@@ -142,4 +144,7 @@ def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
 
 
 def test_plain_values_are_built_beside_raw_ones() -> None:
-    assert build({"a": msgspec.Raw(b"[1,\t2]"), "b": {"c": True}, "d": "ü"}) == '{"a":[1,\t2],"b":{"c":true},"d":"ü"}'.encode()
+    assert (
+        build({"a": msgspec.Raw(b"[1,\t2]"), "b": {"c": True}, "d": "ü"})
+        == '{"a":[1,\t2],"b":{"c":true},"d":"ü"}'.encode()
+    )

@@ -15,19 +15,21 @@ import msgspec
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Flow, Lane
 from polymux.providers.openai_errors import failure_of, in_band
-from polymux.providers.openai_repair import Repair, repair_whole, usage_of
+from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
-from polymux.schema.openai import Glance, GlanceChoice, ModelList, Tail, Whole
+from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
 from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
 from polymux.wire import splice, sse
 
 _glance = msgspec.json.Decoder(Glance)
-_tail = msgspec.json.Decoder(Tail)
+_opening = msgspec.json.Decoder(Opening).decode
 _whole = msgspec.json.Decoder(Whole).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 DONE: Final = b"data: [DONE]\n\n"
+_TEXT_ONLY: Final = Glance([GlanceChoice()])  # what nearly every chunk looks like at a glance
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding JSON may raise
 
 
 class OpenAI:
@@ -52,19 +54,24 @@ class OpenAI:
             return _encode(mended), usage_of(mended.get("usage"))
         try:
             seen = _whole(body)
-        except msgspec.MsgspecError:
-            raise Failure("upstream_unavailable", "the upstream's answer is not a chat completion") from None
+        except msgspec.ValidationError:  # members of types that OpenAI does not send
+            mended = repair_whole(_object(body))
+            return body, usage_of(mended.get("usage"))
+        except UNREADABLE:
+            raise _not_a_completion() from None
         if seen.error:
             raise in_band(seen.error)
         if not seen.choices:
             raise Failure("upstream_unavailable", "the upstream's answer has no choices")
-        return body, usage_of(seen.usage)
+        elsewhere = next((choice.usage for choice in seen.choices if choice.usage), None)
+        return body, counted(seen.usage) if seen.usage or not elsewhere else usage_of(elsewhere)
 
     def read(self, body: bytes, model: str, created: int) -> ChatResponse:
-        mended = repair_whole(_object(body))
-        mended["model"] = model
-        mended.setdefault("created", created)
-        return msgspec.convert(mended, ChatResponse)
+        mended = repair_whole(_object(body)) | {"model": model, "created": created}
+        try:
+            return msgspec.convert(mended, ChatResponse)
+        except msgspec.ValidationError:
+            raise _not_a_completion() from None
 
     def reader(self, model: str, created: int) -> Reader:
         return Reader(model, created)
@@ -87,20 +94,22 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> Wire
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
     elif not quirks.stream_usage:
         fields.pop("stream_options", None)
-    dropped = [name for name in quirks.drop if fields.pop(name, None) is not None]
+    dropped = [name for name in quirks.drop if _plain(fields.pop(name, None)) is not None]
     for name, new in quirks.rename.items():
         if name in fields:
-            fields.setdefault(new, fields[name])
-            del fields[name]
+            value = fields.pop(name)
+            if fields.setdefault(new, value) is not value:
+                dropped.append(name)
     for name, (low, high) in quirks.clamp.items():
         value = _plain(fields.get(name))
         if isinstance(value, int | float) and not low <= value <= high:
-            fields[name] = min(max(value, low), high)
+            border = min(max(value, low), high)
+            fields[name] = int(border) if isinstance(value, int) else border
             dropped.append(name)
+    dropped += [name for name in quirks.set if name in fields]
     fields.update(quirks.set)
-    return WireRequest(
-        "POST", f"{to.base_url}/chat/completions", to.headers, splice.build(fields), dropped=tuple(dropped)
-    )
+    url = f"{to.base_url}/chat/completions"
+    return WireRequest("POST", url, to.headers, splice.build(fields), "sse", tuple(dropped))
 
 
 def _with_usage(options: Any) -> Any:
@@ -115,11 +124,15 @@ def _plain(value: Any) -> Any:
 def _object(body: bytes) -> dict[str, Any]:
     try:
         value = _any(body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         value = None
     if not isinstance(value, dict):
-        raise Failure("upstream_unavailable", "the upstream's answer is not a chat completion")
+        raise _not_a_completion()
     return value
+
+
+def _not_a_completion() -> Failure:
+    return Failure("upstream_unavailable", "the upstream's answer is not a chat completion")
 
 
 class Relay:
@@ -143,7 +156,8 @@ class Relay:
 
     def feed(self, data: bytes) -> bytes:
         """What the client gets for these bytes of the upstream."""
-        if not self._decoder.pending and data.startswith(b"data: {") and (out := self._block(data)) is not None:
+        plain = not self._decoder.pending and not self.failed and data.startswith(b"data: {")
+        if plain and (out := self._block(data)) is not None:
             return out
         return self._events(self._decoder.feed(data))
 
@@ -163,17 +177,22 @@ class Relay:
         if not events.endswith(b"}\n\n"):
             return None
         lines = events[6:-2].replace(b"\n\ndata: ", b"\n")
+        if b"\n\n" in lines:
+            return None
         try:
-            seen: list[Tail | Glance] = [*(_tail if self.content else _glance).decode_lines(lines)]
-        except msgspec.MsgspecError:
+            seen = _glance.decode_lines(lines)
+        except UNREADABLE:
             return None
-        if any(chunk.error for chunk in seen):
+        told = [chunk for chunk in seen if chunk != _TEXT_ONLY]
+        if any(chunk.error for chunk in told):
             return None
-        self.done = len(events) != len(data)
-        passing = [self._note(chunk) for chunk in seen]
-        if all(passing):
+        self.done |= len(events) != len(data)
+        if not self.content:
+            self.content = _has_content(lines)
+        if all([self._note(chunk) for chunk in told]):  # noqa: C419 - each is to be noted
             return events
-        return b"".join([sse.encode(line) for line, passes in zip(lines.split(b"\n"), passing, strict=True) if passes])
+        passing = [line for line, chunk in zip(lines.split(b"\n"), seen, strict=True) if self._note(chunk)]
+        return b"".join(map(sse.encode, passing))
 
     def _events(self, events: list[tuple[str, bytes]]) -> bytes:
         out = []
@@ -184,29 +203,49 @@ class Relay:
                 self.done = True
                 continue
             try:
-                chunk = (_tail if self.content else _glance).decode(data)
-            except msgspec.MsgspecError:
+                chunk = _glance.decode(data)
+            except UNREADABLE:
                 self.malformed += 1
                 continue
             if chunk.error:
                 self.failed = in_band(chunk.error)
             elif self._note(chunk):
+                self.content = self.content or _opens(data)
                 out.append(sse.encode(data))
         return b"".join(out)
 
-    def _note(self, chunk: Tail | Glance) -> bool:
+    def _note(self, chunk: Glance) -> bool:
         """Take down what a chunk says; False for a usage chunk that the client did not ask for."""
         for choice in chunk.choices or ():
             if choice.finish_reason:
                 self._finished = True
             if choice.usage:
                 self.usage = usage_of(choice.usage)
-            if not self.content and isinstance(choice, GlanceChoice) and choice.delta is not None:
-                self.content = choice.delta.has_content()
         if chunk.usage:
             self.usage = usage_of(chunk.usage)
             return bool(chunk.choices) or self._wants_usage
         return True
+
+
+def _has_content(lines: bytes) -> bool:
+    """Whether any of these chunks, one a line, has content; mostly the first or the second has."""
+    start = 0
+    while start < len(lines):
+        end = lines.find(b"\n", start)
+        end = len(lines) if end < 0 else end
+        if _opens(lines[start:end]):
+            return True
+        start = end + 1
+    return False
+
+
+def _opens(data: bytes) -> bool:
+    """Whether a chunk has content."""
+    try:
+        choices = _opening(data).choices or ()
+    except UNREADABLE:
+        return False
+    return any(choice.delta is not None and choice.delta.has_content() for choice in choices)
 
 
 class _Mended:
@@ -223,7 +262,7 @@ class _Mended:
             return []
         try:
             chunk = _any(data)
-        except msgspec.MsgspecError:
+        except UNREADABLE:
             chunk = None
         if not isinstance(chunk, dict):
             self.malformed += 1
@@ -280,8 +319,8 @@ class Mender:
             self.usage = usage_of(chunk["usage"])
             if not self._wants_usage:
                 return b""
-        elif any(set(choice["delta"]) - {"role"} for choice in chunk["choices"]):
-            self.content = True
+        elif not self.content:
+            self.content = any(v for choice in chunk["choices"] for k, v in choice["delta"].items() if k != "role")
         return sse.encode(_encode(chunk))
 
 

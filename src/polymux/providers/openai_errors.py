@@ -17,6 +17,7 @@ from polymux.providers.replies import KINDS, LONGEST, retry_after
 from polymux.wire.mask import mask
 
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
+_STATUS: Final = re.compile(r"[45][0-9][0-9]")
 _CONTEXT_TEXT: Final = re.compile(
     r"maximum context length|context (?:length|window|size)|(?:prompt|input) is too long|too many (?:input )?tokens",
     re.IGNORECASE,
@@ -45,9 +46,8 @@ def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
 def in_band(error: Any) -> Failure:
     """An error inside a 200: its numeric or named code decides, where it has one."""
     fields = error if isinstance(error, dict) else {"message": error}
-    code = fields.get("code")
-    number = int(str(code)) if str(code).isdigit() else 0
-    status = number if 400 <= number < 600 else 500
+    code = _text(fields.get("code"))
+    status = int(code) if code and _STATUS.fullmatch(code) else 500
     if _text(fields.get("type")) in ("rate_limit_error", "rate_limit_exceeded") or code == "rate_limit_exceeded":
         status = 429
     elif code in _CONTEXT_CODES:

@@ -6,15 +6,18 @@ finish for each choice, one usage chunk, last. What servers do instead is listed
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.openai_errors import in_band
+from polymux.schema.openai import Counts
 from polymux.types import NO_USAGE, Usage
 
 Json = dict[str, Any]
+
+NO_ID: Final = "chatcmpl-upstream"  # for answers that have none
 
 
 class Repair:
@@ -29,9 +32,7 @@ class Repair:
         """What the client gets for one chunk of the upstream; may be nothing."""
         usage = chunk.pop("usage", None)
         choices = []
-        for given in chunk.pop("choices", None) or ():
-            if not isinstance(given, dict):
-                continue
+        for given in _dicts(chunk.pop("choices", None)):
             index = _int(given.get("index"))
             choice = self._choices.setdefault(index, _Choice(index))
             usage = given.pop("usage", None) or usage
@@ -41,64 +42,66 @@ class Repair:
             self._usage = usage
         for name in ("id", "created", "model", "system_fingerprint", "service_tier"):
             if chunk.get(name) and name not in self._base:
-                self._base[name] = chunk[name]
+                self._base[name] = str(chunk[name]) if name == "id" else chunk[name]
         return [self._event(choices, chunk)] if choices else []
 
     def close(self, *, done: bool) -> list[Json]:
         """The body has ended: finishes, then usage. Raises `Truncated` without a finish or an end mark (`done`)."""
-        if not self._choices or not (done or all(choice.finish for choice in self._choices.values())):
+        choices = [choice for _, choice in sorted(self._choices.items()) if choice.started]
+        if not choices or not (done or all(choice.finish for choice in choices)):
             raise Truncated
-        out = [self._event([choice.end()], {}) for _, choice in sorted(self._choices.items())]
+        out = [self._event([choice.end()], {}) for choice in choices]
         if self._usage:
             out.append(self._event([], {}) | {"usage": mend_usage(self._usage)})
         return out
 
     def _event(self, choices: list[Json], extra: Json) -> Json:
-        base = {"id": "chatcmpl-upstream", "created": 0, "model": ""} | extra | self._base
+        base = self._base = {"id": NO_ID, "created": 0, "model": ""} | self._base  # what is told once stays
         for choice in choices:
             for call in choice["delta"].get("tool_calls", ()):
                 if "id" in call:
                     call["id"] = call["id"] or f"call_{base['id']}_{choice['index']}_{call['index']}"
-        return base | {"object": "chat.completion.chunk", "choices": choices}
+        return base | extra | base | {"object": "chat.completion.chunk", "choices": choices}
 
 
 class _Choice:
     def __init__(self, index: int) -> None:
         self.index = index
         self.finish: str | None = None
-        self._started = False
+        self.started = False
+        self._last: Json = {}  # what was told beside the finish
         self._calls = Calls()
 
     def mend(self, choice: Json) -> Json | None:
         """The choice with a clean delta, or None when nothing is left to say. The finish is kept for the end."""
         reason = choice.pop("finish_reason", None)
-        delta = choice.get("delta") or {}
+        delta = _dict(choice.pop("delta", None))
         role = delta.pop("role", None)
         mend_reasoning(delta)
-        calls = delta.pop("tool_calls", None)
+        calls = _dicts(delta.pop("tool_calls", None))
         if calls:
             delta["tool_calls"] = [self._calls.fragment(call) for call in calls]
         clean = {name: value for name, value in delta.items() if value is not None and name != "index"}
         if reason:
             self.finish = self.finish or str(reason)
             clean = {name: value for name, value in clean.items() if value != ""}
-        elif self._started:
+        elif self.started:
             clean = {name: value for name, value in clean.items() if value != "" or name == "content"}
-        if not self._started:
+        if not self.started:
             if not clean and not role and reason is None:
                 return None
-            self._started = True
+            self.started = True
             clean = {"role": "assistant", "content": "" if not calls else None, **clean}
         elif not clean or clean == {"content": ""}:
+            self._last |= choice if reason else {}
             return None
-        choice.pop("delta", None)
         return choice | {"index": self.index, "delta": clean, "finish_reason": None}
 
     def end(self) -> Json:
         reason = self.finish or "stop"
         if self._calls.count and reason == "stop":
             reason = "tool_calls"
-        return {"index": self.index, "delta": {}, "finish_reason": reason}
+        return self._last | {"index": self.index, "delta": {}, "finish_reason": reason}
 
 
 class Calls:
@@ -112,19 +115,23 @@ class Calls:
 
     def fragment(self, given: Json) -> Json:
         """One fragment as OpenAI would have sent it: numbered; id, type and name only on the first of its call."""
-        function = given.get("function") or {}
-        name, arguments = function.get("name") or "", function.get("arguments")
-        id_, index = given.get("id") or "", given.get("index")
-        call = self._find(index if isinstance(index, int) else None, id_, bool(name))
-        out: Json = {k: v for k, v in given.items() if k not in ("id", "type", "index", "function")}
+        kind, member = ("custom", "input") if isinstance(given.get("custom"), dict) else ("function", "arguments")
+        body = _dict(given.get(kind))
+        name, id_ = str(body.get("name") or ""), str(given.get("id") or "")
+        index = given.get("index") if isinstance(given.get("index"), int) else None
+        call = self._find(index, id_, bool(name))
+        out: Json = {k: v for k, v in given.items() if k not in ("id", "type", "index", "function", "custom")}
         out["index"] = call.number if call else self.count
-        text = arguments if isinstance(arguments, str) else "" if arguments is None else _dump(arguments)
+        said = {member: _text(body.get(member))}
         if call is None:
-            call = self._open(index if isinstance(index, int) else None, id_)
-            rest = {k: v for k, v in function.items() if k not in ("name", "arguments")}
-            return out | {"id": id_, "type": "function", "function": {"name": name, "arguments": text, **rest}}
+            call = self._open(index, id_)
+            call.named = bool(name)
+            return out | {"id": id_, "type": kind, kind: {**body, "name": name, **said}}
         self._last = call
-        return out | {"function": {"arguments": text}}
+        if name and not call.named:
+            call.named = True
+            said = {"name": name} | said
+        return out | {kind: said}
 
     def _find(self, index: int | None, id_: str, named: bool) -> _Open | None:
         """The open call that a fragment belongs to; None = it opens a new one."""
@@ -148,6 +155,7 @@ class Calls:
 class _Open:
     def __init__(self, number: int, id_: str) -> None:
         self.number, self.id = number, id_
+        self.named = False
 
 
 def mend_reasoning(delta: Json) -> None:
@@ -160,7 +168,7 @@ def mend_reasoning(delta: Json) -> None:
                 continue
             if part.get("type") == "thinking":
                 inner = part.get("thinking")
-                thought += [p.get("text", "") for p in inner] if isinstance(inner, list) else [str(inner or "")]
+                thought += [str(p.get("text") or "") for p in _dicts(inner)] or [_text(inner or None)]
             else:
                 text.append(str(part.get("text") or ""))
         delta["content"] = "".join(text) or None
@@ -177,45 +185,64 @@ def repair_whole(body: Json) -> Json:
     """A buffered answer, mended alike. Raises `Failure` for an error, or no choice, inside a 200."""
     if body.get("error"):
         raise in_band(body["error"])
-    choices = body.get("choices")
-    if not isinstance(choices, list) or not choices:
+    choices = body["choices"] = _dicts(body.get("choices"))
+    if not choices:
         raise Failure("upstream_unavailable", "the upstream's answer has no choices")
+    body["id"] = str(body.get("id") or NO_ID)
     for number, choice in enumerate(choices):
         choice.setdefault("index", number)
         body["usage"] = body.get("usage") or choice.pop("usage", None)
-        message = choice.get("message") or {}
+        message = _dict(choice.get("message"))
         mend_reasoning(message)
-        calls = message.pop("tool_calls", None)
+        calls = _dicts(message.pop("tool_calls", None))
         if calls:
-            for n, call in enumerate(calls):
-                call["id"] = call.get("id") or f"call_{body.get('id') or 'upstream'}_{number}_{n}"
-                call["type"] = call.get("type") or "function"
-                call.pop("index", None)
-            message["tool_calls"] = calls
+            message["tool_calls"] = [_whole_call(call, f"{body['id']}_{number}_{n}") for n, call in enumerate(calls)]
         reason = choice.get("finish_reason") or "stop"
         choice["finish_reason"] = "tool_calls" if calls and reason == "stop" else reason
-        choice["message"] = {"role": "assistant", "content": None, "refusal": None} | message
+        choice["message"] = {"role": "", "content": None, "refusal": None} | message | {"role": "assistant"}
     body["object"] = "chat.completion"
-    body["id"] = body.get("id") or "chatcmpl-upstream"
-    if body.get("usage"):
-        body["usage"] = mend_usage(body["usage"])
-    else:
-        body.pop("usage", None)
-    return body
+    usage = _dict(body.pop("usage", None))
+    return body | {"usage": mend_usage(usage)} if usage else body
+
+
+def _whole_call(call: Json, id_: str) -> Json:
+    """A complete call: with an id and a type, without a number, its arguments as text."""
+    call = {"id": call.get("id") or f"call_{id_}", "type": call.get("type") or "function"} | call
+    call.pop("index", None)
+    if isinstance(function := call.get("function"), dict):
+        call["function"] = function | {"arguments": _text(function.get("arguments"))}
+    return call
 
 
 def mend_usage(usage: Json) -> Json:
     """Completion tokens that leave reasoning out get it added (the total shows it), cached tokens told elsewhere get
-    their place; the rest stays as sent."""
+    their place, a missing total is the sum; the rest stays as sent."""
     prompt, completion = _int(usage.get("prompt_tokens")), _int(usage.get("completion_tokens"))
-    details = usage.get("completion_tokens_details")
-    reasoning = _int(details.get("reasoning_tokens")) if isinstance(details, dict) else 0
-    if reasoning and _int(usage.get("total_tokens")) - prompt - completion == reasoning:
-        usage = usage | {"completion_tokens": completion + reasoning}
+    total = _int(usage.get("total_tokens")) or prompt + completion
+    reasoning = _int(_dict(usage.get("completion_tokens_details")).get("reasoning_tokens"))
+    if total - prompt - completion == reasoning:
+        completion += reasoning
+    usage = usage | {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": total}
     cached = _int(usage.get("cached_tokens") or usage.get("prompt_cache_hit_tokens"))
     if cached and not usage.get("prompt_tokens_details"):
         usage = usage | {"prompt_tokens_details": {"cached_tokens": cached}}
     return usage
+
+
+def counted(usage: Counts | None) -> Usage:
+    """Token counts from a typed usage object; what needs mending goes the long way."""
+    if usage is None:
+        return NO_USAGE
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    if prompt is None or usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
+        return usage_of(msgspec.to_builtins(usage))
+    return Usage(
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        prompt.cached_tokens or 0,
+        prompt.cache_write_tokens or 0,
+        (completion.reasoning_tokens or 0) if completion else 0,
+    )
 
 
 def usage_of(usage: Any) -> Usage:
@@ -223,13 +250,13 @@ def usage_of(usage: Any) -> Usage:
     if not isinstance(usage, dict):
         return NO_USAGE
     counted = mend_usage(usage)
-    prompt, completion = counted.get("prompt_tokens_details"), counted.get("completion_tokens_details")
+    prompt, completion = _dict(counted.get("prompt_tokens_details")), _dict(counted.get("completion_tokens_details"))
     return Usage(
         _int(counted.get("prompt_tokens")),
         _int(counted.get("completion_tokens")),
-        _int(prompt.get("cached_tokens")) if isinstance(prompt, dict) else 0,
-        _int(prompt.get("cache_write_tokens")) if isinstance(prompt, dict) else 0,
-        _int(completion.get("reasoning_tokens")) if isinstance(completion, dict) else 0,
+        _int(prompt.get("cached_tokens")),
+        _int(prompt.get("cache_write_tokens")),
+        _int(completion.get("reasoning_tokens")),
     )
 
 
@@ -237,5 +264,15 @@ def _int(value: Any) -> int:
     return value if isinstance(value, int) and value >= 0 else 0
 
 
-def _dump(value: Any) -> str:
-    return msgspec.json.encode(value).decode()
+def _dict(value: Any) -> Json:
+    return value if isinstance(value, dict) else {}
+
+
+def _dicts(value: Any) -> list[Json]:
+    """The objects of a list; nothing for what is no list."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _text(value: Any) -> str:
+    """Text as it is, nothing for null, another value as JSON."""
+    return value if isinstance(value, str) else "" if value is None else msgspec.json.encode(value).decode()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import deque
 from math import ceil
-from typing import NamedTuple
+
+import msgspec
 
 SPAN = 60  # seconds
 
 
-class Verdict(NamedTuple):
+class Verdict(msgspec.Struct, frozen=True):
     """admitted; what is left of the limit; seconds until all of it is back; seconds until one more request fits."""
 
     admitted: bool

@@ -9,10 +9,12 @@ from typing import Any
 
 import msgspec
 
+from polymux.schema.chat import CompletionDetails, PromptDetails
+
 Json = dict[str, Any]
 
 
-class GlanceDelta(msgspec.Struct):
+class OpeningDelta(msgspec.Struct):
     content: Any = None
     refusal: Any = None
     reasoning_content: Any = None
@@ -34,38 +36,46 @@ class GlanceDelta(msgspec.Struct):
         )
 
 
+class OpeningChoice(msgspec.Struct):
+    delta: OpeningDelta | None = None
+
+
+class Opening(msgspec.Struct):
+    """A chunk before the first content: is this the first?"""
+
+    choices: list[OpeningChoice] | None = None
+
+
 class GlanceChoice(msgspec.Struct):
     finish_reason: Any = None
-    delta: GlanceDelta | None = None
     usage: Any = None
 
 
 class Glance(msgspec.Struct):
-    """A chunk before the first content."""
+    """All that is looked at in a chunk that passes: nothing of the text."""
 
     choices: list[GlanceChoice] | None = None
     usage: Any = None
     error: Any = None
 
 
-class TailChoice(msgspec.Struct):
-    finish_reason: Any = None
-    usage: Any = None
+class Counts(msgspec.Struct):
+    """A usage object as OpenAI writes it, and two places where others put the cached tokens."""
 
-
-class Tail(msgspec.Struct):
-    """A chunk after the first content: nothing of the text is looked at."""
-
-    choices: list[TailChoice] | None = None
-    usage: Any = None
-    error: Any = None
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    total_tokens: int = 0
+    prompt_tokens_details: PromptDetails | None = None
+    completion_tokens_details: CompletionDetails | None = None
+    cached_tokens: int | None = None
+    prompt_cache_hit_tokens: int | None = None
 
 
 class Whole(msgspec.Struct):
     """A buffered answer."""
 
-    choices: list[TailChoice] | None = None
-    usage: Any = None
+    choices: list[GlanceChoice] | None = None
+    usage: Counts | None = None
     error: Any = None
 
 

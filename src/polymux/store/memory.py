@@ -27,21 +27,19 @@ class StaticKeys:
 
 
 class LocalCounters:
-    """Windows of this process. Idle ones are dropped, the longest unused first."""
+    """Windows of this process; the oldest are dropped when there are too many."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic, most: int = 100_000) -> None:
         self._clock = clock
         self._most = most
-        self._windows: OrderedDict[str, Window] = OrderedDict()
+        self._windows: dict[str, Window] = {}
 
     def admit(self, name: str, limit: int) -> Verdict:
         window = self._windows.get(name)
         if window is None:
             if len(self._windows) >= self._most:
-                self._windows.popitem(last=False)
+                del self._windows[next(iter(self._windows))]
             window = self._windows[name] = Window()
-        else:
-            self._windows.move_to_end(name)
         return window.admit(self._clock(), limit)
 
 
