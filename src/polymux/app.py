@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import secrets
 import string
+import sys
 import time
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -24,6 +26,8 @@ from polymux.store.journal import Journal
 from polymux.store.memory import LocalCounters, StaticKeys
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
+
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Setup(msgspec.Struct, frozen=True):
@@ -67,7 +71,7 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigError([Fault(str(path), 0, "", f"cannot be read: {reason}")]) from None
     faults: list[Fault] = []
-    config = load(text, env, file=str(path) if path else "")
+    config = _at_home(load(text, env, file=str(path) if path else ""))
     presets = table()
     found: list[Source] = []
     try:
@@ -76,14 +80,22 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
         faults += error.faults
     specs = (*config.functions, *((config.server.functions_dir,) if config.server.functions_dir else ()), *functions)
     loaded = Functions({})
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where `module:object` is looked for, after all else
     try:
         loaded = Functions(load_functions(specs or (() if config.file else ("polymux.demo",))))
     except LoadError as error:
-        faults.append(Fault(config.file, 0, "functions", str(error)))
+        faults.append(Fault(config.file or "command line", 0, "functions", str(error)))
     faults += _files(config) + _function_refs(config, loaded)
     if faults:
         raise ConfigError(faults)
-    return Setup(config, dotenv, presets, tuple(found), loaded, registry(config, found, loaded))
+    names = registry(config, found, loaded)
+    for route, fallback in names.unknown_fallbacks():
+        text = f"there is no route or model {fallback!r}"
+        faults.append(Fault(config.file, config.models[route].line, f"models.{route}.fallbacks", text))
+    if faults:
+        raise ConfigError(faults)
+    return Setup(config, dotenv, presets, tuple(found), loaded, names)
 
 
 def registry(config: Config, found: list[Source], functions: Functions) -> Registry:
@@ -96,7 +108,7 @@ def registry(config: Config, found: list[Source], functions: Functions) -> Regis
     routes = []
     for model in config.models.values():
         deployments = tuple(
-            _timed(deployment, model.timeouts, config.providers.get(reference.provider) is not None)
+            _timed(deployment, model.timeouts, defaults.timeouts)
             for reference in model.deployments
             for deployment in providers[reference.provider].deployments(reference.model, reference.weight)
         )
@@ -148,9 +160,27 @@ def first_run_key(data_dir: Path) -> tuple[str, bool]:
     return key, True
 
 
-def _timed(deployment: Deployment, timeouts: Timeouts, own: bool) -> Deployment:
-    """A route's timeouts hold for its deployments."""
-    return msgspec.structs.replace(deployment, timeouts=timeouts) if own else deployment
+def _timed(deployment: Deployment, route: Timeouts, defaults: Timeouts) -> Deployment:
+    """A route's own timeouts come before its providers'."""
+    return deployment if route == defaults else msgspec.structs.replace(deployment, timeouts=route)
+
+
+def _at_home(config: Config) -> Config:
+    """The same with `~` resolved in the paths of files."""
+
+    def resolved(section: T, *fields: str) -> T:
+        return msgspec.structs.replace(
+            section, **{field: os.path.expanduser(getattr(section, field)) for field in fields}
+        )
+
+    return msgspec.structs.replace(
+        config,
+        server=resolved(config.server, "tls_cert", "tls_key", "functions_dir"),
+        providers={
+            name: resolved(provider, "ca_file", "client_cert", "client_key")
+            for name, provider in config.providers.items()
+        },
+    )
 
 
 def _files(config: Config) -> list[Fault]:
@@ -163,7 +193,7 @@ def _files(config: Config) -> list[Fault]:
     return [
         Fault(config.file, line, field, f"there is no readable file {path!r}")
         for line, field, path in named
-        if path and not os.access(Path(path).expanduser(), os.R_OK)
+        if path and not os.access(path, os.R_OK)
     ]
 
 

@@ -61,7 +61,7 @@ class Functions:
 
         role: str | None = "assistant"
         try:
-            async with aclosing(self._texts(self._functions[name], messages, call, request)) as texts:
+            async with aclosing(self._texts(self._functions[name], messages, call)) as texts:
                 async for text in texts:
                     if not isinstance(text, str):
                         raise TypeError(f"a function model returns or yields text, not {type(text).__name__}")
@@ -78,14 +78,11 @@ class Functions:
         usage = TokenUsage(prompt, completion, prompt + completion)
         yield Chunk(id_, created, call.model, [], usage=usage)
 
-    async def _texts(
-        self, function: Function, messages: list[dict[str, Any]], call: Call, request: ChatRequest
-    ) -> AsyncGenerator[Any]:
+    async def _texts(self, function: Function, messages: list[dict[str, Any]], call: Call) -> AsyncGenerator[Any]:
         arguments: tuple[Any, ...] = (messages,)
         if _takes_call(function):
-            params = msgspec.to_builtins(request)
-            del params["messages"]
-            arguments = (messages, FunctionCall(request.user or "", call.key.name, params))
+            params = {name: msgspec.json.decode(raw) for name, raw in call.fields.items() if name != "messages"}
+            arguments = (messages, FunctionCall(str(params.get("user") or ""), call.key.name, params))
         if inspect.isasyncgenfunction(function):
             async with aclosing(function(*arguments)) as pieces:
                 async for text in pieces:

@@ -124,7 +124,6 @@ class Call(msgspec.Struct):
     fields: dict[str, msgspec.Raw]
     body: bytes
     wants_usage: bool = False  # the client asked for a usage chunk
-    user: str = ""
     client_request_id: str = ""
     depth: int = 0  # how many function models stand between the client and this call
 

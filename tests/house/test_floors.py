@@ -73,7 +73,7 @@ def test_floors_0_and_1_are_pure() -> None:
         ("providers/openai.py", "from polymux import engine"),
         ("providers/openai.py", "from polymux.routing.plan import plan"),
         ("providers/openai.py", "from ..routing import plan"),
-        ("routing/__init__.py", "from ..providers import table"),
+        ("providers/__init__.py", "from ..routing import plan"),
         ("engine.py", "def late():\n    from polymux.http.serve import Front"),
         ("config/walk.py", "from polymux.providers import table"),
         ("http/serve.py", "from polymux import app"),

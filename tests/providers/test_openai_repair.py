@@ -40,7 +40,8 @@ def assembled(fragments: list[Json]) -> list[tuple[str, str, str]]:
 # Each row of the table "Tool-call identity" in the protocol's notes, then what is seen beside it.
 ASSEMBLY = {
     "as the protocol says": (
-        [part(0, "a", "f", ""), part(0, arguments="{"), part(0, arguments="}"), part(1, "b", "g"), part(1, arguments="1")],
+        [part(0, "a", "f", ""), part(0, arguments="{"), part(0, arguments="}"), part(1, "b", "g"),
+         part(1, arguments="1")],
         [("a", "f", "{}"), ("b", "g", "1")],
     ),
     "index never seen: a new call": ([part(0, "a", "f"), part(1, "b", "g")], [("a", "f", ""), ("b", "g", "")]),

@@ -177,12 +177,12 @@ class Relay:
         if not events.endswith(b"}\n\n"):
             return None
         lines = events[6:-2].replace(b"\n\ndata: ", b"\n")
-        if b"\n\n" in lines:
-            return None
         try:
             seen = _glance.decode_lines(lines)
         except UNREADABLE:
             return None
+        if not 2 * len(seen) == 2 * lines.count(b"\n") + 2 == events.count(b"\n"):
+            return None  # blank lines, or JSON that does not keep to its line
         told = [chunk for chunk in seen if chunk != _TEXT_ONLY]
         if any(chunk.error for chunk in told):
             return None

@@ -64,6 +64,7 @@ class Source(msgspec.Struct, frozen=True):
     templates: tuple[Deployment, ...]
     models: Mapping[str, str] = {}  # public name -> upstream name
     discover: bool = False  # the provider itself lists them
+    timed: bool = False  # the configuration gives it timeouts of its own
 
     def deployments(self, upstream: str, weight: int = 1) -> tuple[Deployment, ...]:
         """The ways to reach one model; several when several keys are given."""
@@ -133,7 +134,13 @@ def _source(
         )
         for key in keys or ("",)
     )
-    return Source(one.name, templates, one.models or {}, discover=one.models is None and row.discover)
+    return Source(
+        one.name,
+        templates,
+        one.models or {},
+        discover=one.models is None and row.discover,
+        timed=one.timeouts is not None,
+    )
 
 
 def with_path(base: str, path: str) -> str:

@@ -51,6 +51,12 @@ class Registry:
         """(public name, owner) of what the key may use, as `/v1/models` shows it."""
         return [(name, owner) for name, owner in self._owners.items() if allowed(key, name)]
 
+    def unknown_fallbacks(self) -> list[tuple[str, str]]:
+        """(route, fallback) pairs that lead nowhere. A provider that lists its own models may know any name."""
+        if any(source.discover for source in self.sources.values()):
+            return []
+        return [(r.name, name) for r in self._configured.values() for name in r.fallbacks if self._find(name) is None]
+
     def find(self, name: str, key: Key) -> Sequence[Route]:
         """The route of a public name, then its fallbacks. Raises `Failure` for an unknown or a forbidden name."""
         route = self._find(name)
@@ -74,7 +80,9 @@ class Registry:
         return self._serve(source, name, upstream)
 
     def _serve(self, source: Source, public: str, upstream: str) -> Route:
-        return msgspec.structs.replace(self._base, name=public, deployments=source.deployments(upstream))
+        deployments = source.deployments(upstream)
+        timeouts = deployments[0].timeouts if source.timed else self._base.timeouts
+        return msgspec.structs.replace(self._base, name=public, deployments=deployments, timeouts=timeouts)
 
     def _unknown(self, name: str, key: Key) -> Failure:
         known = [public for public, _ in self.names(key)]
