@@ -13,6 +13,7 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from functools import partial
 from math import ceil
 from typing import Protocol, TypeVar
 
@@ -23,7 +24,7 @@ from polymux.providers.base import Adapter, Relaying
 from polymux.pulse import Pulse
 from polymux.routing.limits import Verdict, duration
 from polymux.routing.plan import Event, plan, verdict
-from polymux.schema.chat import Chunk
+from polymux.schema.chat import ChatResponse, Chunk
 from polymux.store.base import Counters, Ledger
 from polymux.surfaces.assemble import chunks_of, gather
 from polymux.surfaces.chat import Chat
@@ -226,16 +227,17 @@ class Engine:
             raise Failure("unsupported_parameter", text, param=run.dropped[0])
         reply = await self._transport.send(request, to, final, stream=call.stream)
         try:
-            if not 200 <= reply.status < 300:
+            if 300 <= reply.status < 400:
+                text = f"the upstream answered with a redirect (status {reply.status}); is its base_url right?"
+                raise Failure("upstream_unavailable", text)
+            if reply.status >= 400:
                 raise adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
             if call.stream:
                 await self._stream(run, to, reply, relay)
             elif relay:
                 self._answer(run, *relay.relay_whole(await reply.whole(), to))
             else:
-                response = adapter.read(await reply.whole(), call.model, int(run.at))
-                usage = usage_of(response.usage) if response.usage else NO_USAGE
-                self._answer(run, run.surface.whole(response), usage)
+                self._whole(run, adapter.read(await reply.whole(), call.model, int(run.at)))
         finally:
             self._transport.release(reply)
 
@@ -274,26 +276,30 @@ class Engine:
 
     async def _function(self, run: Run, to: Deployment) -> None:
         request = run.surface.request(run.call)
-        writer = self._writer(run)
-        writer.source = "estimated"
         async with aclosing(self._functions.run(to.model, run.call, request, int(run.at))) as chunks:
             if run.call.stream:
-                await self._pump(run, to, _each(chunks), writer, None)
-                return
-            gathered = [chunk async for chunk in chunks]
-        writer.feed(gathered)
-        self._answer(run, run.surface.whole(gather(gathered)), writer.usage)
+                await self._pump(run, to, _each(chunks), self._writer(run, "estimated"), None)
+            else:
+                self._whole(run, gather([chunk async for chunk in chunks]), "estimated")
 
-    def _writer(self, run: Run) -> Writer:
-        def alter(chunk: Chunk) -> Chunk | None:
-            for hook in self._altering:
-                altered = hook.chunk(run.call, chunk)
-                if altered is None:
-                    return None
-                chunk = altered
-            return chunk
+    def _whole(self, run: Run, response: ChatResponse, source: str = "upstream") -> None:
+        """Answer with everything at once. `source`: where the usage comes from."""
+        if self._altering:
+            altered = [self._alter(run, chunk) for chunk in chunks_of(response)]
+            response = gather([chunk for chunk in altered if chunk is not None])
+        usage = usage_of(response.usage, source) if response.usage else NO_USAGE
+        self._answer(run, run.surface.whole(response), usage)
 
-        return Writer(run.surface, run.call, alter if self._altering else None)
+    def _alter(self, run: Run, chunk: Chunk | None) -> Chunk | None:
+        for hook in self._altering:
+            if chunk is not None:
+                chunk = hook.chunk(run.call, chunk)
+        return chunk
+
+    def _writer(self, run: Run, source: str = "upstream") -> Writer:
+        writer = Writer(run.surface, run.call, partial(self._alter, run) if self._altering else None)
+        writer.source = source
+        return writer
 
     # ---- answers
 

@@ -159,7 +159,7 @@ class PolymuxProtocol(HttpToolsProtocol):
             self._decline(data[upgrade.args[0] :])
             return
         if self._in_head and self._head_size > MAX_HEAD:
-            self._reject(Failure("headers_too_large", f"the request's headers exceed {MAX_HEAD // 1024} KiB"))
+            self._reject(_headers_too_large())
         elif self._reading is not None:
             self._deadline = self.loop.time() + BODY_TIME
         elif self._head_size == len(data):  # the first part of a head; what follows wins no time
@@ -198,7 +198,9 @@ class PolymuxProtocol(HttpToolsProtocol):
         self._reading = exchange
         self._body, self._body_size = [], 0
         length = self._fields.get(b"content-length", b"0")
-        if int(length) > self.app.max_body:  # the parser takes nothing but digits
+        if self._head_size > MAX_HEAD and sum(map(len, (self.url, *self._fields, *self._fields.values()))) > MAX_HEAD:
+            self._reject(_headers_too_large())
+        elif int(length) > self.app.max_body:  # the parser takes nothing but digits
             self._too_large()
         elif b"expect" in self._fields and self._current is None:
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
@@ -326,3 +328,7 @@ class PolymuxProtocol(HttpToolsProtocol):
             return
         self.transport.write_eof()
         self._deadline = self.loop.time() + LINGER
+
+
+def _headers_too_large() -> Failure:
+    return Failure("headers_too_large", f"the request's headers exceed {MAX_HEAD // 1024} KiB")

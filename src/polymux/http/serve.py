@@ -61,6 +61,8 @@ class Front:
 
     def refuse(self, exchange: Exchange, failure: Failure) -> None:
         """An error envelope."""
+        if not exchange.id:
+            _name(exchange)
         head = JSON + failure_head(failure)
         if failure.status == 401:
             head += b"www-authenticate: Bearer\r\n"
@@ -102,3 +104,9 @@ class Front:
             b"access-control-allow-methods: %b\r\naccess-control-allow-headers: %b\r\naccess-control-max-age: 86400\r\n"
             % (preflight.encode(), asked)
         )
+
+
+def _name(exchange: Exchange) -> None:
+    """Give a request its id."""
+    exchange.id = f"req_{random.getrandbits(96):024x}"
+    exchange.extra = b"x-request-id: %b\r\n" % exchange.id.encode()

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from polymux import __version__
 from polymux import config as given
 from polymux.config import Config, ConfigError, Fault
 from polymux.providers.auth import SCHEMES
@@ -119,7 +120,11 @@ def _source(
         fault("api_key", f"is missing; {hint}")
     if not base or (not keys and row.auth != "optional"):
         return None
-    headers = {**row.headers, **{name.lower(): value for name, value in one.headers.items()}}
+    headers = {
+        "user-agent": f"polymux/{__version__}",
+        **row.headers,
+        **{name.lower(): value for name, value in one.headers.items()},
+    }
     templates = tuple(
         Deployment(
             id=f"{one.name}/",

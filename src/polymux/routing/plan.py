@@ -7,6 +7,7 @@ deployment comes first; the same one again only when all have been tried, after 
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from math import inf
 
 import msgspec
 
@@ -14,7 +15,7 @@ from polymux.errors import Failure
 from polymux.routing.pick import STRATEGIES
 from polymux.types import Deployment, Route
 
-FIRST_PAUSE = 0.5  # seconds before a deployment is tried again, doubled each round
+FIRST_PAUSE = 0.5  # seconds before a deployment is tried again, doubled each time
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -36,25 +37,27 @@ Plan = Generator[Step, Event, None]
 
 def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Plan:
     """The attempts for a request to `routes[0]`, the others being its fallbacks. Ends when nothing is left to try."""
-    budget = routes[0].max_attempts
+    budget, at = routes[0].max_attempts, -inf
+    tries: dict[str, int] = {}
+    waits: dict[str, float] = {}  # deployments that were tried -> seconds to wait before the next time; inf = never
     for route in routes:
         order = STRATEGIES[route.strategy](route.deployments, draw, turn)
-        pauses: dict[str, float] = {}  # deployments that may be tried again -> when asked to wait, how long
-        for number in range(1 + route.retries):
+        for _ in range(1 + route.retries):
+            order = [one for one in order if at + waits.get(one.id, 0.0) < deadline]
             if budget <= 0 or not order:
                 break
             deployment = order.pop(0)
-            again = pauses.pop(deployment.id, None)
-            event = yield Step(deployment, again or 0.0)
-            budget -= 1
+            name = deployment.id
+            event = yield Step(deployment, waits.get(name, 0.0))
+            budget, at = budget - 1, event.at
             retry = event.failure.row.retry
             if retry == "no":
                 return
+            waits[name] = inf
             if retry == "any":
-                pause = max(event.failure.retry_after or 0.0, FIRST_PAUSE * 2 ** (number // len(route.deployments)))
-                if event.at + pause < deadline:
-                    pauses[deployment.id] = pause
-                    order.append(deployment)
+                waits[name] = max(event.failure.retry_after or 0.0, FIRST_PAUSE * 2 ** tries.get(name, 0))
+                tries[name] = tries.get(name, 0) + 1
+                order.append(deployment)
 
 
 def verdict(failures: Sequence[Failure]) -> Failure:

@@ -54,7 +54,13 @@ def gather(chunks: Sequence[Chunk]) -> ChatResponse:
 def _delta(choice: Choice) -> ChunkChoice:
     message = choice.message
     calls = [
-        ToolCallDelta(n, call.id, call.type, FunctionCallDelta(call.function.name, call.function.arguments))
+        ToolCallDelta(
+            n,
+            call.id,
+            call.type,
+            FunctionCallDelta(call.function.name, call.function.arguments),
+            call.extra_content,
+        )
         for n, call in enumerate(message.tool_calls or ())
         if call.function
     ]
@@ -67,7 +73,7 @@ def _delta(choice: Choice) -> ChunkChoice:
         tool_calls=calls or None,
         annotations=message.annotations or None,
     )
-    return ChunkChoice(choice.index, delta)
+    return ChunkChoice(choice.index, delta, logprobs=choice.logprobs or msgspec.UNSET)
 
 
 def _add(message: AnswerMessage, delta: Delta) -> None:
