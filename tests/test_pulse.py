@@ -68,7 +68,12 @@ def test_only_the_silent_speak_and_each_silence_once() -> None:
         pulse.watch(silent, loop)
         now = loop.time()
         talker.beat = now + 5
-        for at, said in ((SILENCE - 1, (0, 0)), (SILENCE + 1, (0, 1)), (SILENCE + 2, (0, 1)), (2 * SILENCE + 2, (1, 2))):
+        for at, said in (
+            (SILENCE - 1, (0, 0)),
+            (SILENCE + 1, (0, 1)),
+            (SILENCE + 2, (0, 1)),
+            (2 * SILENCE + 2, (1, 2)),
+        ):
             pulse.check(now + at)
             assert (talker.said, silent.said) == said
         pulse.forget(silent)

@@ -50,7 +50,15 @@ def environment(directory: Path) -> tuple[dict[str, str], str]:
     path = directory / ".env"
     if not path.is_file():
         return dict(os.environ), ""
-    return {**parse_dotenv(path.read_text("utf-8")), **os.environ}, str(path)
+    return {**parse_dotenv(_text(path)), **os.environ}, str(path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise ConfigError([Fault(str(path), 0, "", f"cannot be read: {reason}")]) from None
 
 
 def find_config(named: str | None, env: Mapping[str, str]) -> Path | None:
@@ -65,11 +73,7 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
     """Read and check everything. Raises `ConfigError` with all faults. `functions`: specs of the command line."""
     env, dotenv = environment(Path.cwd())
     path = find_config(named, env)
-    try:
-        text = None if path is None else path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise ConfigError([Fault(str(path), 0, "", f"cannot be read: {reason}")]) from None
+    text = None if path is None else _text(path)
     faults: list[Fault] = []
     config = _at_home(load(text, env, file=str(path) if path else ""))
     presets = table()
@@ -156,6 +160,7 @@ def first_run_key(data_dir: Path) -> tuple[str, bool]:
     key = "sk-pmx-" + "".join(secrets.choice(letters) for _ in range(32))
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        os.fchmod(file.fileno(), 0o600)  # an older, empty file may have been readable by others
         file.write(key + "\n")
     return key, True
 
@@ -193,7 +198,7 @@ def _files(config: Config) -> list[Fault]:
     return [
         Fault(config.file, line, field, f"there is no readable file {path!r}")
         for line, field, path in named
-        if path and not os.access(path, os.R_OK)
+        if path and not (Path(path).is_file() and os.access(path, os.R_OK))
     ]
 
 

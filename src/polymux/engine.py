@@ -7,6 +7,7 @@ failure goes back into the plan and the next attempt comes out; afterwards it is
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import sys
 import time
@@ -16,6 +17,7 @@ from contextlib import aclosing
 from functools import partial
 from math import ceil
 from typing import Protocol, TypeVar
+from urllib.parse import quote
 
 from polymux.errors import Failure, Truncated
 from polymux.functions import Functions
@@ -38,6 +40,8 @@ EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-c
 CLIENT_GONE = 499  # in records only: the client left before the end
 
 T = TypeVar("T", contravariant=True)
+
+log = logging.getLogger("polymux")
 
 
 class Sink(Protocol):
@@ -216,7 +220,11 @@ class Engine:
 
     async def _attempt(self, run: Run, to: Deployment, final: float, strict: bool) -> None:
         if to.dialect == "function":
-            await self._function(run, to)
+            try:
+                async with asyncio.timeout_at(final):
+                    await self._function(run, to)
+            except TimeoutError:
+                raise Failure("upstream_timeout", f"the function model {to.model!r} took too long") from None
             return
         call, adapter = run.call, self._adapters[to.dialect]
         relay = self._relays.get(to.dialect) if run.surface.dialect == to.dialect and not self._altering else None
@@ -285,8 +293,9 @@ class Engine:
     def _whole(self, run: Run, response: ChatResponse, source: str = "upstream") -> None:
         """Answer with everything at once. `source`: where the usage comes from."""
         if self._altering:
-            altered = [self._alter(run, chunk) for chunk in chunks_of(response)]
-            response = gather([chunk for chunk in altered if chunk is not None])
+            chunks = chunks_of(response)
+            kept = [altered for chunk in chunks if (altered := self._alter(run, chunk)) is not None]
+            response = gather(kept or chunks[len(response.choices) :])  # at least the finish
         usage = usage_of(response.usage, source) if response.usage else NO_USAGE
         self._answer(run, run.surface.whole(response), usage)
 
@@ -397,7 +406,10 @@ class Engine:
             None if run.first is None else _ms(run.first - run.started),
             call.client_request_id,
         )
-        self._ledger.append(record)
+        try:
+            self._ledger.append(record)
+        except OSError as failure:  # the client gets its answer all the same
+            log.error("a usage record could not be written: %s; lost: %s", failure, record)
         for hook in self._settling:
             task = asyncio.ensure_future(hook.settled(call, record))
             self._after.add(task)
@@ -408,13 +420,17 @@ def served_head(run: Run) -> bytes:
     """The response headers that tell what happened (INTERFACE.md §4)."""
     head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
     if run.to is not None:
-        served = f"x-polymux-provider: {run.to.provider}\r\nx-polymux-model: {run.to.model}\r\n"
-        head += served.encode("ascii", "backslashreplace")
+        head += f"x-polymux-provider: {run.to.provider}\r\nx-polymux-model: {_value(run.to.model)}\r\n".encode()
     if run.dropped:
-        head += f"x-polymux-dropped: {','.join(run.dropped)}\r\n".encode("ascii", "backslashreplace")
+        head += f"x-polymux-dropped: {','.join(map(_value, run.dropped))}\r\n".encode()
     if run.limit is not None:
         head += limit_head(run.call.key.rpm, run.limit)
     return head
+
+
+def _value(text: str) -> str:
+    """A name as a header may carry it: what could end or forge a line is percent-encoded."""
+    return text if text.isascii() and text.isprintable() else quote(text)
 
 
 def _ms(seconds: float) -> float:

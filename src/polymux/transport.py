@@ -8,7 +8,9 @@ reaches the upstream. Sources: RFC 9110, RFC 9112.
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
+from socket import gaierror
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -202,7 +204,7 @@ class Connection(asyncio.Protocol):
         elif reply.status:
             reply.fail(Truncated())
         else:
-            reply.fail(Lost(bool(self._headers)))
+            reply.fail(Lost(self._head_size > 0))
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
@@ -232,6 +234,10 @@ class Connection(asyncio.Protocol):
             self._body.clear()
 
     # ---- httptools callbacks
+
+    def on_message_begin(self) -> None:
+        if self._reply is None:  # a second answer behind the first: nobody asked for it
+            self.abort()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name, value))
@@ -312,12 +318,15 @@ class Pool:
                     lambda: Connection(self, loop), host, port, ssl=self._trust(tls) if scheme == "https" else None
                 )
         except TimeoutError:
-            raise Failure("upstream_timeout", f"no connection to {host}:{port} within {seconds:g} s") from None
+            raise Failure(
+                "upstream_timeout", f"no connection to {host}:{port} within {max(0.0, seconds):g} s"
+            ) from None
         except ssl.SSLError as error:
             reason = error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else error.reason
             raise Failure("upstream_unavailable", f"TLS with {host}:{port} failed: {reason or error}") from None
         except OSError as error:
-            reason = (error.strerror or str(error)).lower()
+            known = 0 if isinstance(error, gaierror) else error.errno
+            reason = (os.strerror(known) if known else error.strerror or str(error)).lower()
             raise Failure("upstream_unavailable", f"cannot connect to {host}:{port}: {reason}") from None
         self.all.add(conn)
         return conn
@@ -325,10 +334,14 @@ class Pool:
     def _trust(self, tls: Tls) -> ssl.SSLContext:
         if self._context is None:
             context = ssl.create_default_context()
-            if tls.ca_file:
-                context.load_verify_locations(cafile=tls.ca_file)
-            if tls.client_cert:
-                context.load_cert_chain(tls.client_cert, tls.client_key or None)
+            try:
+                if tls.ca_file:
+                    context.load_verify_locations(cafile=tls.ca_file)
+                if tls.client_cert:
+                    context.load_cert_chain(tls.client_cert, tls.client_key or None)
+            except OSError as error:  # an SSLError is one
+                text = f"the certificate files of this provider cannot be used: {error.strerror or error}"
+                raise Failure("upstream_unavailable", text) from None
             if not tls.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
@@ -344,6 +357,9 @@ class _Prepared(NamedTuple):
     tls: Tls
     pool: Pool
     head: bytes
+
+    def fits(self, request: WireRequest, to: Deployment) -> bool:
+        return self.headers is request.headers and self.tls is to.tls and self.method == request.method
 
 
 class Transport:
@@ -368,7 +384,7 @@ class Transport:
         if limit is None:  # a whole answer comes all at once, however long it takes
             limit = FIRST_TOKEN if stream else timeouts.total
         prepared = self._prepared.get((to.id, request.url))
-        if prepared is None or prepared.headers is not request.headers or prepared.tls is not to.tls:
+        if prepared is None or not prepared.fits(request, to):
             prepared = self._prepare(request, to)
         data = b"%b%d\r\n\r\n%b" % (prepared.head, len(body), body)
         conn = prepared.pool.take(now)

@@ -35,9 +35,9 @@ def chances(weights: tuple[int, ...]) -> dict[tuple[int, ...], Fraction]:
     return out
 
 
-@pytest.mark.parametrize("weights", [(1,), (1, 1), (3, 1), (3, 1, 2), (5, 3, 2), (1, 1, 1, 1), (4, 3, 2, 1)])
+@pytest.mark.parametrize("weights", [(1,), (1, 1), (3, 1), (3, 1, 2), (5, 3, 2), (1, 1, 1, 1), (3, 1, 1, 1)])
 def test_every_order_has_its_exact_share_of_the_draws(weights: tuple[int, ...]) -> None:
-    """The order is constant between draws that are multiples of 1/cells, so the middles of the cells are an integral."""
+    """The order is constant between draws that are multiples of 1/cells, so their middles are an integral."""
     expected = chances(weights)
     cells = lcm(*(chance.denominator for chance in expected.values())) * 12
     found: Counter[tuple[int, ...]] = Counter()

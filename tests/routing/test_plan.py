@@ -48,7 +48,7 @@ def shown(steps: list[Step]) -> list[tuple[str, float]]:
         pytest.param([route("a", "b")], [AGAIN], "a b a:0.5", id="again after a pause"),
         pytest.param([route("a")], [AGAIN], "a a:0.5 a:1", id="the pause is doubled"),
         pytest.param([route("a", retries=5)], [AGAIN], "a a:0.5 a:1 a:2 a:4 a:8", id="and doubled again"),
-        pytest.param([route("a", "b", retries=4)], [AGAIN], "a b a:0.5 b:0.5 a:1", id="each round"),
+        pytest.param([route("a", "b", retries=4)], [AGAIN], "a b a:0.5 b:0.5 a:1", id="for each of them"),
         pytest.param([route("a", retries=0)], [AGAIN], "a", id="no retries"),
         pytest.param([route("a", "b", retries=0)], [AGAIN], "a", id="no retries, though there is another"),
         pytest.param([route("a", "b")], [NO], "a", id="the request is at fault"),

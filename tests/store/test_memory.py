@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from polymux.routing.limits import Verdict
 from polymux.store.memory import LocalCounters, LocalMemory, StaticKeys, digest
 from polymux.types import Key
 
@@ -38,7 +39,7 @@ def test_only_digests_stay_in_memory() -> None:
 def test_counters_are_apart_by_name_and_limits_hold() -> None:
     counters = LocalCounters(Clock())
     assert [counters.admit("rpm:a", 2).admitted for _ in range(3)] == [True, True, False]
-    assert counters.admit("rpm:b", 2) == (True, 1, 61.0, 0.0)
+    assert counters.admit("rpm:b", 2) == Verdict(True, 1, 61.0, 0.0)
 
 
 def test_counters_follow_the_clock() -> None:
@@ -53,12 +54,12 @@ def test_counters_follow_the_clock() -> None:
     assert counters.admit("rpm:a", 1).admitted
 
 
-def test_the_longest_unused_window_makes_room() -> None:
+def test_counters_are_bounded_and_the_oldest_window_makes_room() -> None:
     counters = LocalCounters(Clock(), most=2)
-    for name in ("a", "b", "a", "c"):  # b is the longest unused when c comes
+    for name in ("a", "b", "c"):
         counters.admit(name, 9)
-    assert counters.admit("a", 9).remaining == 6
-    assert counters.admit("b", 9).remaining == 8
+    assert counters.admit("b", 9).remaining == 7
+    assert counters.admit("a", 9).remaining == 8
 
 
 def test_a_value_lives_as_long_as_was_said() -> None:

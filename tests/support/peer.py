@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 
 import pytest
 
-PATIENCE: Final = 5.0
+PATIENCE: Final = 20.0
 LOOPS: Final[dict[str, Callable[[], asyncio.AbstractEventLoop]]] = {"asyncio": asyncio.new_event_loop}
 if sys.platform != "win32":
     import uvloop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Final
 
 from polymux import __version__
@@ -75,6 +76,9 @@ def _warnings(setup: Setup, host: str) -> list[str]:
 
 
 def _short(path: Path) -> str:
+    """As a user would write it, fit for a shell."""
+    if quote(str(path)) != str(path):
+        return quote(str(path))
     try:
         return f"~/{path.relative_to(Path.home())}"
     except ValueError:

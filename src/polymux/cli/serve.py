@@ -7,9 +7,10 @@ import contextlib
 import errno
 import gc
 import logging
+import os
 import sys
 from pathlib import Path
-from socket import AF_INET, AF_INET6, create_server
+from socket import AF_INET, AF_INET6, create_server, gaierror
 from socket import socket as Socket
 
 import click
@@ -49,8 +50,6 @@ def command(
         front = build(setup, directory)
     except OSError as error:
         raise click.ClickException(f"cannot write to the data directory {directory}: {error.strerror}") from None
-    where = host or server.host
-    socket = _listen(where, server.port if port is None else port)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
     listening = uvicorn.Config(
         front,  # type: ignore[arg-type]  # our protocol talks to it directly, not by ASGI
@@ -68,6 +67,13 @@ def command(
         ssl_certfile=server.tls_cert or None,
         ssl_keyfile=server.tls_key or None,
     )
+    try:
+        listening.load()
+    except OSError as error:  # an SSLError is one
+        text = f"{server.tls_cert} and {server.tls_key} cannot be used as tls_cert and tls_key: {error}"
+        raise click.ClickException(text) from None
+    where = host or server.host
+    socket = _listen(where, server.port if port is None else port)
     address = (where, socket.getsockname()[1])
     with contextlib.suppress(KeyboardInterrupt):
         _Server(listening, front, banner(setup, address, directory, fresh=fresh)).run([socket])
@@ -111,5 +117,6 @@ def _listen(host: str, port: int) -> Socket:
         return create_server((host, port), family=AF_INET6 if ":" in host else AF_INET, backlog=4096)
     except OSError as error:
         hint = "; choose another with --port" if error.errno in (errno.EADDRINUSE, errno.EACCES) else ""
-        reason = (error.strerror or str(error)).lower()
-        raise click.ClickException(f"cannot listen on {host}:{port}: {reason}{hint}") from None
+        known = 0 if isinstance(error, gaierror) else error.errno
+        reason = os.strerror(known) if known else error.strerror or str(error)
+        raise click.ClickException(f"cannot listen on {host}:{port}: {reason.lower()}{hint}") from None

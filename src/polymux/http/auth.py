@@ -23,7 +23,7 @@ def authenticate(headers: Mapping[bytes, bytes], keys: Keys, foreign: Mapping[st
         value = headers.get(header)
         if value is None:
             continue
-        text = value.decode("latin-1").strip()
+        text = value.decode("utf-8", "replace").strip()
         if header == b"authorization" and text[:7].lower() == "bearer ":
             text = text[7:].strip()
             if (key := keys.find(text)) is not None:
@@ -44,8 +44,8 @@ def _no_bearer(text: str) -> str:
     if not text or text.lower() == "bearer":
         return "Empty API key: the Authorization header is there, but holds no key; is the client's key variable set?"
     scheme, _, rest = text.partition(" ")
-    if rest:
-        return f"Malformed API key: the Authorization header uses the scheme {scheme[:16]!r} instead of 'Bearer'"
+    if rest and scheme.isalpha() and len(scheme) <= 16:  # anything else may be the key
+        return f"Malformed API key: the Authorization header uses the scheme {scheme!r} instead of 'Bearer'"
     return "Malformed API key: the Authorization header lacks the word 'Bearer' before the key"
 
 

@@ -158,6 +158,8 @@ class PolymuxProtocol(HttpToolsProtocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._decline(data[upgrade.args[0] :])
             return
+        if self._refused:
+            return
         if self._in_head and self._head_size > MAX_HEAD:
             self._reject(_headers_too_large())
         elif self._reading is not None:

@@ -75,13 +75,14 @@ class Front:
     def _unserved(self, exchange: Exchange, rows: tuple[Any, ...]) -> None:
         """A preflight, a wrong method or an unknown path."""
         methods = ", ".join(row.method for row in rows)
+        preflight = methods if exchange.method == "OPTIONS" else ""
+        if b"origin" in exchange.headers and (not rows or rows[0].client):
+            exchange.extra += self._cors(exchange, preflight)
         if not rows:
             served = ", ".join(f"{row.method} /v1{row.path}" for row in TABLE if row.client)
             path = exchange.target.partition(b"?")[0].decode("latin-1")[:200]
             raise Failure("not_found", f"nothing is served at {path}; there is {served}")
         if exchange.method == "OPTIONS":
-            if b"origin" in exchange.headers and rows[0].client:
-                exchange.extra += self._cors(exchange, preflight=methods)
             exchange.respond(204, b"allow: %b, OPTIONS\r\n" % methods.encode(), b"")
             return
         failure = Failure("method_not_allowed", f"{exchange.method[:20]} is not served here; use {methods}")

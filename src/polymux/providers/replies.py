@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from types import MappingProxyType
 from typing import Final
 
+LONGEST_WAIT: Final = 86_400.0  # seconds
 LONGEST: Final = 2000  # characters of a provider's message that a client needs to see
 
 # Status -> kind of failure. What is missing is passed on as sent (4xx) or counts as unavailable (5xx). A refused
@@ -28,16 +30,15 @@ KINDS: Final[Mapping[int, str]] = MappingProxyType(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms` or `retry-after`: a number, or an HTTP date held against the reply's own `date`."""
+    """Seconds from `retry-after-ms` or `retry-after`: a number, or an HTTP date held against the reply's own `date`.
+    At most a day; None for what cannot be read."""
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after")
-        if value is None:
-            return None
-        if value.replace(".", "", 1).isdigit():
-            return float(value)
-        until, now = parsedate_to_datetime(value), parsedate_to_datetime(headers["date"])
-        return max(0.0, (until - now).total_seconds())
+            seconds = float(headers["retry-after-ms"]) / 1000
+        elif (value := headers["retry-after"]).replace(".", "", 1).isdigit():
+            seconds = float(value)
+        else:
+            seconds = (parsedate_to_datetime(value) - parsedate_to_datetime(headers["date"])).total_seconds()
     except (ValueError, KeyError, TypeError):
         return None
+    return min(max(seconds, 0.0), LONGEST_WAIT) if isfinite(seconds) else None

@@ -52,7 +52,7 @@ class Part(_Wire):
 
 class FunctionCall(_Wire):
     name: str = ""
-    arguments: str = ""  # JSON text, possibly empty
+    arguments: str = msgspec.field(default_factory=str)  # JSON text, possibly empty, never left out
 
 
 class CustomCall(_Wire):

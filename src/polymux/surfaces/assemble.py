@@ -15,6 +15,7 @@ from polymux.schema.chat import (
     Delta,
     FunctionCall,
     FunctionCallDelta,
+    Json,
     ToolCall,
     ToolCallDelta,
 )
@@ -44,7 +45,8 @@ def gather(chunks: Sequence[Chunk]) -> ChatResponse:
             choice = choices.setdefault(part.index, Choice(part.index, AnswerMessage()))
             _add(choice.message, part.delta)
             choice.finish_reason = part.finish_reason or choice.finish_reason
-            choice.logprobs = part.logprobs or choice.logprobs
+            if part.logprobs:
+                choice.logprobs = _joined(choice.logprobs, part.logprobs)
     first = chunks[0]
     return ChatResponse(
         first.id, first.created, first.model, [choices[i] for i in sorted(choices)], usage or msgspec.UNSET
@@ -58,11 +60,10 @@ def _delta(choice: Choice) -> ChunkChoice:
             n,
             call.id,
             call.type,
-            FunctionCallDelta(call.function.name, call.function.arguments),
+            FunctionCallDelta(function.name, function.arguments),
             call.extra_content,
         )
-        for n, call in enumerate(message.tool_calls or ())
-        if call.function
+        for n, (call, function) in enumerate((c, c.function) for c in message.tool_calls or () if c.function)
     ]
     delta = Delta(
         role="assistant",
@@ -74,6 +75,14 @@ def _delta(choice: Choice) -> ChunkChoice:
         annotations=message.annotations or None,
     )
     return ChunkChoice(choice.index, delta, logprobs=choice.logprobs or msgspec.UNSET)
+
+
+def _joined(held: Json | None, more: Json) -> Json:
+    """Log probabilities so far and those of the next chunk: lists of tokens by what they are of."""
+    held = held or {}
+    return held | {
+        name: [*(held.get(name) or ()), *tokens] if tokens else held.get(name) for name, tokens in more.items()
+    }
 
 
 def _add(message: AnswerMessage, delta: Delta) -> None:

@@ -57,11 +57,14 @@ class Chat:
     def request(self, call: Call) -> ChatRequest:
         """The whole request, typed, for lanes that translate. Raises `Failure` naming the member at fault."""
         try:
-            return _request(call.body)
+            request = _request(call.body)
         except msgspec.ValidationError as error:
             raise invalid(str(error)) from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise Failure("invalid_json", f"the request body could not be read as JSON: {error}") from None
+        if not request.messages:
+            raise Failure("invalid_value", "'messages' must hold at least one message", param="messages")
+        return request
 
     def unknown(self, call: Call) -> tuple[str, ...]:
         """Top-level members that the pivot has no name for: a lane that translates must signal them."""

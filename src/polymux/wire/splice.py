@@ -42,6 +42,8 @@ _encode = msgspec.json.Encoder().encode
 
 def parse(body: bytes) -> dict[str, msgspec.Raw]:
     """Top-level members of `body` in order. Raises `NotJson` or `Repeated`."""
+    if not body.strip():
+        raise NotJson("it is empty")
     try:
         pairs = _decode(body)
     except msgspec.ValidationError:

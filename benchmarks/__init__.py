@@ -1,0 +1,1 @@
+"""The side-by-side benchmark: `./dev bench`. Standard library only; README.md says how it measures."""
