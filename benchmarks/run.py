@@ -83,8 +83,8 @@ def command(options: argparse.Namespace) -> str:
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure what is asked for; the figures are kept in a file even when a part fails or the run is stopped."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, interrupt)  # so that what was started is stopped too
+    for stopping in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(stopping, interrupt)  # so that what was started is stopped too
     chosen = selected(options)
     scenarios = options.scenario or list(DEFAULT_SCENARIOS)
     now = datetime.datetime.now(datetime.UTC)

@@ -6,6 +6,7 @@ What a test waits for is an event; patience only turns a hang into a failure.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import socket
 import ssl
@@ -92,6 +93,7 @@ class Listener:
         self._trust = trust
         self._arrived: asyncio.Queue[Peer] = asyncio.Queue()
         self._peers: list[Peer] = []
+        self._closed = False
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._trust)
@@ -102,14 +104,22 @@ class Listener:
     async def __aexit__(
         self, kind: type[BaseException] | None, exc: BaseException | None, at: TracebackType | None
     ) -> None:
-        for peer in self._peers:
-            peer.writer.transport.abort()
+        for _ in range(9):  # let a connection that is being accepted arrive: the loop would leave its socket open
+            await asyncio.sleep(0)
         self._server.close()
         await self._server.wait_closed()
+        self._closed = True
+        for peer in self._peers:
+            peer.writer.transport.abort()
+        for peer in self._peers:
+            with contextlib.suppress(OSError):
+                await peer.writer.wait_closed()
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Peer(reader, writer)
         self._peers.append(peer)
+        if self._closed:  # it came when nobody listened any more
+            writer.transport.abort()
         self._arrived.put_nowait(peer)
 
     async def accept(self) -> Peer:
