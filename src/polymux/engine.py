@@ -169,7 +169,7 @@ class Engine:
             for hook in self._admitting:
                 await hook.admit(call)
             if call.stream:
-                self.pulse.watch(run, asyncio.get_running_loop())
+                self.pulse.watch(run, self._transport.loop)
             await self._attempts(run, routes)
         except Failure as failure:
             self._fail(run, failure)
@@ -192,7 +192,7 @@ class Engine:
     # ---- attempts
 
     async def _attempts(self, run: Run, routes: Sequence[Route]) -> None:
-        loop = asyncio.get_running_loop()
+        loop = self._transport.loop
         final = loop.time() + routes[0].timeouts.total
         self._turn += 1
         steps = plan(routes, random.random(), self._turn, final)  # noqa: S311 - chance, not secrecy
@@ -316,7 +316,7 @@ class Engine:
         self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None
     ) -> None:
         """Everything of `source` through `lane` to the client, as it comes."""
-        loop, sink, held = asyncio.get_running_loop(), run.sink, [b""]
+        loop, sink, held = self._transport.loop, run.sink, [b""]
         async for data in source:
             out = lane.feed(data)
             if not run.committed:
@@ -420,7 +420,8 @@ def served_head(run: Run) -> bytes:
     """The response headers that tell what happened (INTERFACE.md §4)."""
     head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
     if run.to is not None:
-        head += f"x-polymux-provider: {run.to.provider}\r\nx-polymux-model: {_value(run.to.model)}\r\n".encode()
+        names = (run.to.provider.encode(), _value(run.to.model).encode())
+        head += b"x-polymux-provider: %b\r\nx-polymux-model: %b\r\n" % names
     if run.dropped:
         head += f"x-polymux-dropped: {','.join(map(_value, run.dropped))}\r\n".encode()
     if run.limit is not None:

@@ -18,7 +18,7 @@ from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
 from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
-from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
+from polymux.types import NO_USAGE, Call, Deployment, Quirks, Usage, WireRequest
 from polymux.wire import splice, sse
 
 _glance = msgspec.json.Decoder(Glance)
@@ -28,6 +28,7 @@ _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
 DONE: Final = b"data: [DONE]\n\n"
+_NONE: Final = Quirks()
 _TEXT_ONLY: Final = Glance([GlanceChoice()])  # what nearly every chunk looks like at a glance
 UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding JSON may raise
 
@@ -63,8 +64,9 @@ class OpenAI:
             raise in_band(seen.error)
         if not seen.choices:
             raise Failure("upstream_unavailable", "the upstream's answer has no choices")
-        elsewhere = next((choice.usage for choice in seen.choices if choice.usage), None)
-        return body, counted(seen.usage) if seen.usage or not elsewhere else usage_of(elsewhere)
+        if seen.usage:
+            return body, counted(seen.usage)
+        return body, usage_of(next((choice.usage for choice in seen.choices if choice.usage), None))
 
     def read(self, body: bytes, model: str, created: int) -> ChatResponse:
         mended = repair_whole(_object(body)) | {"model": model, "created": created}
@@ -92,7 +94,14 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> Wire
     fields["model"] = to.model
     if usage and quirks.stream_usage:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
-    elif not quirks.stream_usage:
+    dropped = () if quirks == _NONE else _bend(fields, quirks)
+    url = f"{to.base_url}/chat/completions"
+    return WireRequest("POST", url, to.headers, splice.build(fields), "sse", dropped)
+
+
+def _bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
+    """What the row says of a request; the names of the parameters that the upstream does not get as they were."""
+    if not quirks.stream_usage:
         fields.pop("stream_options", None)
     dropped = [name for name in quirks.drop if _plain(fields.pop(name, None)) is not None]
     for name, new in quirks.rename.items():
@@ -108,8 +117,7 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> Wire
             dropped.append(name)
     dropped += [name for name in quirks.set if name in fields]
     fields.update(quirks.set)
-    url = f"{to.base_url}/chat/completions"
-    return WireRequest("POST", url, to.headers, splice.build(fields), "sse", tuple(dropped))
+    return tuple(dropped)
 
 
 def _with_usage(options: Any) -> Any:

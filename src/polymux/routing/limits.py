@@ -22,27 +22,32 @@ class Verdict(msgspec.Struct, frozen=True):
 class Window:
     """A sliding minute of one-second buckets, the oldest counted whole: never more than the limit in any 60 s."""
 
-    __slots__ = ("_buckets", "_total")
+    __slots__ = ("_buckets", "_newest", "_total")
 
     def __init__(self) -> None:
-        self._buckets: deque[list[int]] = deque()  # [second, requests], oldest first
+        self._newest = [-1, 0]  # [second, requests]
+        self._buckets: deque[list[int]] = deque()  # such pairs, oldest first, the newest included
         self._total = 0
 
     def admit(self, now: float, limit: int) -> Verdict:
         """Count one request if it fits. `limit` is per minute and may change between calls."""
-        second = int(now)
-        buckets = self._buckets
-        while buckets and buckets[0][0] < second - SPAN:
-            self._total -= buckets.popleft()[1]
+        newest = self._newest
+        if now >= newest[0] + 1:  # a new second; a clock that stepped back stays in the newest one
+            newest = self._turn(int(now))
         if self._total >= limit:
             wait = self._until(now, self._total - limit + 1)
             return Verdict(False, 0, self._until(now, self._total), wait)
-        if buckets and buckets[-1][0] >= second:  # a clock that stepped back stays in the newest bucket
-            buckets[-1][1] += 1
-        else:
-            buckets.append([second, 1])
+        newest[1] += 1
         self._total += 1
-        return Verdict(True, limit - self._total, buckets[-1][0] + SPAN + 1 - now, 0.0)
+        return Verdict(True, limit - self._total, newest[0] + SPAN + 1 - now, 0.0)
+
+    def _turn(self, second: int) -> list[int]:
+        """Open the bucket of a second; let go of those that have left the window."""
+        self._newest = [second, 0]
+        self._buckets.append(self._newest)
+        while self._buckets[0][0] < second - SPAN:
+            self._total -= self._buckets.popleft()[1]
+        return self._newest
 
     def _until(self, now: float, leaving: int) -> float:
         """Seconds until at least `leaving` requests have left the window."""
