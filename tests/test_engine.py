@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import pytest
@@ -102,11 +102,11 @@ class Ledger:
         self.broken = False
         self.closed = False
 
-    def append(self, record: Record) -> None:
+    def append(self, records: Sequence[Record]) -> None:
         if self.broken:
             raise OSError(28, "No space left on device")
-        self.records.append(record)
-        self.log.append(("record", record.id))
+        self.records += records
+        self.log += [("record", record.id) for record in records]
 
     def close(self) -> None:
         self.closed = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from polymux.engine import Engine
@@ -53,8 +53,8 @@ class Records:
     def __init__(self) -> None:
         self.kept: list[Record] = []
 
-    def append(self, record: Record) -> None:
-        self.kept.append(record)
+    def append(self, records: Sequence[Record]) -> None:
+        self.kept += records
 
     def close(self) -> None:
         pass

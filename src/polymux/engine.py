@@ -144,6 +144,7 @@ class Engine:
         self._settling = overriding(hooks, "settled")
         self.pulse = Pulse()
         self._turn = 0
+        self._finishing: list[tuple[Run, Record, int, bytes, bytes | None]] = []
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
 
     @property
@@ -156,6 +157,7 @@ class Engine:
 
     async def close(self) -> None:
         """Nothing runs any more: let go of connections, threads and the ledger."""
+        self._deliver()
         await self._transport.close()
         self._functions.close()
         self._ledger.close()
@@ -178,7 +180,11 @@ class Engine:
             self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
         finally:
             self.pulse.forget(run)
-            self._settle(run, CLIENT_GONE, "client_disconnected")
+            if not run.settled:  # the client has left
+                run.settled = True
+                record = self._record(run, CLIENT_GONE, "client_disconnected")
+                self._write((record,))
+                self._settled(run, record)
 
     def _admit(self, run: Run) -> None:
         key = run.call.key
@@ -317,6 +323,7 @@ class Engine:
     ) -> None:
         """Everything of `source` through `lane` to the client, as it comes."""
         loop, sink, held = self._transport.loop, run.sink, [b""]
+        rest = b""
         async for data in source:
             out = lane.feed(data)
             if not run.committed:
@@ -324,11 +331,16 @@ class Engine:
                 if lane.failed:
                     raise lane.failed
                 if not lane.content:
+                    if lane.done:
+                        break
                     continue
                 out = b"".join(held)
                 self._commit(run)
                 if reply is not None:
                     reply.expect(to.timeouts.idle)
+            if lane.done and not lane.failed:  # the rest and the end go out in one piece
+                rest = out
+                break
             if out:
                 sink.write(out)
                 run.beat = loop.time()
@@ -337,15 +349,17 @@ class Engine:
             run.usage = lane.usage
             if lane.failed:
                 raise lane.failed
-            if lane.done:
-                break
-        last = lane.close()
+        try:
+            last = rest + lane.close()
+        except (Failure, Truncated):
+            if rest:
+                sink.write(rest)
+            raise
         if not run.committed:
             last = b"".join(held) + last
             self._commit(run)
         run.usage = lane.usage
-        self._settle(run, 200, None)
-        sink.end(last)
+        self._finish(run, 200, None, last)
         if reply is not None:
             reply.finished = True
 
@@ -359,28 +373,53 @@ class Engine:
         run.usage = usage
         run.committed = True
         run.first = time.perf_counter()
-        self._settle(run, 200, None)
-        run.sink.respond(200, JSON + served_head(run), body)
+        self._finish(run, 200, None, body, JSON + served_head(run))
 
     def _fail(self, run: Run, failure: Failure) -> None:
         if run.settled:
             return
-        self._settle(run, failure.status, failure.code or failure.kind)
+        error = failure.code or failure.kind
         if run.sink.started:
-            run.sink.end(run.surface.error_event(failure))
+            self._finish(run, failure.status, error, run.surface.error_event(failure))
         else:
             head = JSON + served_head(run) + failure_head(failure)
-            run.sink.respond(failure.status, head, run.surface.error(failure))
+            self._finish(run, failure.status, error, run.surface.error(failure), head)
 
-    def _settle(self, run: Run, status: int, error: str | None) -> None:
-        """The usage record, before the last byte leaves. The first call counts."""
-        if run.settled:
-            return
+    def _finish(self, run: Run, status: int, error: str | None, last: bytes, head: bytes | None = None) -> None:
+        """The usage record, then the last bytes (with their head, when nothing has been sent yet). What finishes in
+        one turn of the loop shares one write to the ledger."""
         run.settled = True
+        if not self._finishing:
+            self._transport.loop.call_soon(self._deliver)
+        self._finishing.append((run, self._record(run, status, error), status, last, head))
+
+    def _deliver(self) -> None:
+        finishing, self._finishing = self._finishing, []
+        self._write([record for _, record, _, _, _ in finishing])
+        for run, record, status, last, head in finishing:
+            if head is None:
+                run.sink.end(last)
+            else:
+                run.sink.respond(status, head, last)
+            self._settled(run, record)
+
+    def _write(self, records: Sequence[Record]) -> None:
+        try:
+            self._ledger.append(records)
+        except OSError as failure:  # the client gets its answer all the same
+            log.error("usage records could not be written: %s; lost: %s", failure, records)
+
+    def _settled(self, run: Run, record: Record) -> None:
+        for hook in self._settling:
+            task = asyncio.ensure_future(hook.settled(run.call, record))
+            self._after.add(task)
+            task.add_done_callback(self._after.discard)
+
+    def _record(self, run: Run, status: int, error: str | None) -> Record:
         call, to, usage = run.call, run.to, run.usage
         now = time.perf_counter()
         key = call.key
-        record = Record(  # by position: this is the hot path
+        return Record(  # by position: this is the hot path
             call.id,
             run.at,
             key.id,
@@ -406,14 +445,6 @@ class Engine:
             None if run.first is None else _ms(run.first - run.started),
             call.client_request_id,
         )
-        try:
-            self._ledger.append(record)
-        except OSError as failure:  # the client gets its answer all the same
-            log.error("a usage record could not be written: %s; lost: %s", failure, record)
-        for hook in self._settling:
-            task = asyncio.ensure_future(hook.settled(call, record))
-            self._after.add(task)
-            task.add_done_callback(self._after.discard)
 
 
 def served_head(run: Run) -> bytes:

@@ -80,7 +80,7 @@ class Key(msgspec.Struct, frozen=True):
     origin: str = "static"  # static | first-run
 
 
-class Usage(msgspec.Struct, frozen=True):
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens. `input` includes `cached` and `cache_write`, `output` includes `reasoning` (OpenAI's way of counting)."""
 
     input: int = 0
@@ -94,7 +94,7 @@ class Usage(msgspec.Struct, frozen=True):
 NO_USAGE = Usage(source="none")
 
 
-class WireRequest(msgspec.Struct, frozen=True):
+class WireRequest(msgspec.Struct, frozen=True, gc=False):
     """A complete upstream request: the transport adds only what HTTP framing needs (host, content-length)."""
 
     method: str
@@ -113,7 +113,7 @@ class WireReply(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Call(msgspec.Struct):
+class Call(msgspec.Struct, gc=False):
     """One client request, decoded once. `fields` are the body's top-level members, still raw JSON."""
 
     id: str  # ours, always; also x-request-id
@@ -136,7 +136,7 @@ class Attempt(msgspec.Struct):
     error: str = ""  # kind of failure, empty = success
 
 
-class Record(msgspec.Struct):
+class Record(msgspec.Struct, gc=False):
     """A usage record (INTERFACE.md §5): one line of the ledger for one request, all attempts in it."""
 
     id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import pytest
@@ -47,8 +47,8 @@ class Ledger:
     def __init__(self) -> None:
         self.records: list[Record] = []
 
-    def append(self, record: Record) -> None:
-        self.records.append(record)
+    def append(self, records: Sequence[Record]) -> None:
+        self.records += records
 
     def close(self) -> None:
         pass

@@ -68,7 +68,7 @@ class Disk:
 def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
     journal = Journal(tmp_path)
     for number in range(3):
-        journal.append(record(f"req_{number}"))
+        journal.append([record(f"req_{number}")])
         assert [one.id for one in read(journal.path)] == [f"req_{n}" for n in range(number + 1)]
     journal.close()
 
@@ -76,7 +76,7 @@ def test_a_record_is_in_the_file_when_append_returns(tmp_path: Path) -> None:
 def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     written = record("req_1", model='嗯 "quoted"\nline', cost_usd="0.000125", client_request_id="mine", error_code="x")
     journal = Journal(tmp_path)
-    journal.append(written)
+    journal.append([written])
     journal.close()
     assert read(journal.path) == [written]
     assert journal.path.read_bytes().count(b"\n") == 1
@@ -85,7 +85,7 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
 def test_a_restart_appends(tmp_path: Path) -> None:
     for id_ in ("req_before", "req_after"):
         journal = Journal(tmp_path)
-        journal.append(record(id_))
+        journal.append([record(id_)])
         journal.close()
     assert [one.id for one in read(journal.path)] == ["req_before", "req_after"]
 
@@ -102,7 +102,7 @@ def test_always_syncs_each_record_before_append_returns(tmp_path: Path, monkeypa
     disk = Disk(monkeypatch)
     journal = Journal(tmp_path, "always")
     for number in range(3):
-        journal.append(record(f"req_{number}"))
+        journal.append([record(f"req_{number}")])
         assert disk.syncs == [threading.current_thread().name] * (number + 1)
     journal.close()
 
@@ -110,7 +110,7 @@ def test_always_syncs_each_record_before_append_returns(tmp_path: Path, monkeypa
 def test_by_default_a_thread_syncs_and_append_never_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = Disk(monkeypatch)
     journal = Journal(tmp_path)
-    journal.append(record("req_1"))
+    journal.append([record("req_1")])
     assert disk.synced.wait(20), "the record was never synced"
     assert set(disk.syncs) == {"polymux-journal"}
     journal.close()
@@ -120,12 +120,12 @@ def test_close_syncs_what_is_left_and_lets_go(tmp_path: Path, monkeypatch: pytes
     disk = Disk(monkeypatch)
     threads = threading.active_count()
     journal = Journal(tmp_path)
-    journal.append(record("req_1"))
+    journal.append([record("req_1")])
     journal.close()
     assert disk.syncs[-1] == threading.current_thread().name
     assert threading.active_count() == threads
     with pytest.raises(OSError, match="Bad file descriptor"):
-        journal.append(record("req_2"))
+        journal.append([record("req_2")])
 
 
 def test_an_idle_journal_closes_at_once(tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_record_that_is_only_half_written_does_not_spoil_the_next(
     real = os.write
     monkeypatch.setattr(module.os, "write", lambda fd, data: real(fd, data[:10]))
     journal = Journal(tmp_path)
-    journal.append(record("req_1"))
-    journal.append(record("req_2"))
+    journal.append([record("req_1")])
+    journal.append([record("req_2")])
     journal.close()
     assert [one.id for one in read(journal.path)] == ["req_1", "req_2"]

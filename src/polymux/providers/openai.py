@@ -189,7 +189,8 @@ class Relay:
             seen = _glance.decode_lines(lines)
         except UNREADABLE:
             return None
-        if not 2 * len(seen) == 2 * lines.count(b"\n") + 2 == events.count(b"\n"):
+        breaks = len(seen) - 1  # all of them were "\n\ndata: ", which is 7 bytes more
+        if lines.count(b"\n") != breaks or len(events) != len(lines) + 8 + 7 * breaks:
             return None  # blank lines, or JSON that does not keep to its line
         told = [chunk for chunk in seen if chunk != _TEXT_ONLY]
         if any(chunk.error for chunk in told):

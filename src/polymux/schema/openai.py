@@ -46,12 +46,12 @@ class Opening(msgspec.Struct):
     choices: list[OpeningChoice] | None = None
 
 
-class GlanceChoice(msgspec.Struct):
+class GlanceChoice(msgspec.Struct, gc=False):
     finish_reason: Any = None
     usage: Any = None
 
 
-class Glance(msgspec.Struct):
+class Glance(msgspec.Struct, gc=False):
     """All that is looked at in a chunk that passes: nothing of the text."""
 
     choices: list[GlanceChoice] | None = None
@@ -59,7 +59,7 @@ class Glance(msgspec.Struct):
     error: Any = None
 
 
-class Counts(msgspec.Struct):
+class Counts(msgspec.Struct, gc=False):
     """A usage object as OpenAI writes it, and two places where others put the cached tokens."""
 
     prompt_tokens: int = 0
@@ -71,7 +71,7 @@ class Counts(msgspec.Struct):
     prompt_cache_hit_tokens: int | None = None
 
 
-class Whole(msgspec.Struct):
+class Whole(msgspec.Struct, gc=False):
     """A buffered answer."""
 
     choices: list[GlanceChoice] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from polymux.routing.limits import Verdict
@@ -23,9 +24,11 @@ class Counters(Protocol):
 
 
 class Ledger(Protocol):
-    """Usage records. A record is safe from the death of this process when `append` returns."""
+    """Usage records. They are safe from the death of this process when `append` returns."""
 
-    def append(self, record: Record) -> None: ...
+    def append(self, records: Sequence[Record]) -> None:
+        """Raises OSError when they cannot be kept."""
+        ...
 
     def close(self) -> None: ...
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -30,10 +31,10 @@ class Journal:
         self._syncer = threading.Thread(target=self._sync, name="polymux-journal", daemon=True)
         self._syncer.start()
 
-    def append(self, record: Record) -> None:
-        line = _encode((record,))
-        while line:  # a write may take less than it was given
-            line = line[os.write(self._fd, line) :]
+    def append(self, records: Sequence[Record]) -> None:
+        lines = _encode(records)
+        while lines:  # a write may take less than it was given
+            lines = lines[os.write(self._fd, lines) :]
         if self._always:
             os.fsync(self._fd)
         elif not self._dirty.is_set():
