@@ -415,6 +415,21 @@ async def test_a_ledger_that_cannot_write_leaves_no_client_without_an_answer(
     assert "No space left on device" in caplog.text
 
 
+@looped
+@pytest.mark.parametrize("dialect", ["openai", "anthropic"])
+async def test_a_refused_credential_is_told_as_ours(
+    upstream: Upstream, dialect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The client's key is good; the operator hears of it once."""
+    house = House(upstream)
+    for _ in range(2):
+        client = await house.ask(getattr(house, dialect)("status-401"))
+        assert (client.status, error(client)["code"]) == (502, "upstream_auth_failed")
+        assert "refuses the gateway's own credential: Incorrect API key provided." in error(client)["message"]
+        assert client.head["x-should-retry"] == "false"
+    assert caplog.text.count("refuses the gateway's credential") == 1
+
+
 # ---- strictness ------------------------------------------------------------------------------------------------
 
 

@@ -143,6 +143,7 @@ class Engine:
         self._altering = overriding(hooks, "chunk")
         self._settling = overriding(hooks, "settled")
         self.pulse = Pulse()
+        self._alarmed: set[str] = set()  # deployments whose credential was refused
         self._turn = 0
         self._finishing: list[tuple[Run, Record, int, bytes, bytes | None]] = []
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
@@ -245,7 +246,8 @@ class Engine:
                 text = f"the upstream answered with a redirect (status {reply.status}); is its base_url right?"
                 raise Failure("upstream_unavailable", text)
             if reply.status >= 400:
-                raise adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
+                failure = adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
+                raise self._alarm(to, failure) if failure.kind == "upstream_auth_failed" else failure
             if call.stream:
                 await self._stream(run, to, reply, relay)
             elif relay:
@@ -254,6 +256,14 @@ class Engine:
                 self._whole(run, adapter.read(await reply.whole(), call.model, int(run.at)))
         finally:
             self._transport.release(reply)
+
+    def _alarm(self, to: Deployment, failure: Failure) -> Failure:
+        """A provider refuses our own credential: the operator is told once, and the client that it is not its key."""
+        if to.id not in self._alarmed:
+            self._alarmed.add(to.id)
+            log.warning("%s refuses the gateway's credential: %s", to.provider, failure.message)
+        text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
+        return Failure(failure.kind, text)
 
     async def _translate(self, run: Run, adapter: Adapter, to: Deployment, final: float) -> WireRequest:
         """Drive the adapter's conversation up to the main request."""
