@@ -205,13 +205,12 @@ class Choice(_Wire, omit_defaults=False):
     logprobs: Json | None = None
 
 
-class ChatResponse(_Wire, omit_defaults=False):
+class ChatResponse(_Wire, omit_defaults=False, tag_field="object", tag="chat.completion"):
     id: str
     created: int
     model: str
     choices: list[Choice]
     usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET
-    object: str = "chat.completion"
 
 
 class ToolCallDelta(_Wire):
@@ -256,12 +255,11 @@ class ChunkChoice(_Wire, omit_defaults=False):
     logprobs: Json | msgspec.UnsetType | None = msgspec.UNSET
 
 
-class Chunk(_Wire, omit_defaults=False):
+class Chunk(_Wire, omit_defaults=False, tag_field="object", tag="chat.completion.chunk"):
     """One event of a streamed answer. `id`, `created`, `model` are the same in all chunks of an answer."""
 
     id: str
     created: int
     model: str
     choices: list[ChunkChoice]
-    object: str = "chat.completion.chunk"
     usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET
