@@ -1,7 +1,8 @@
 """The ledger's first form: an append-only file of JSON lines, one usage record a line.
 
-`append` is one `write(2)`, so a record that was appended survives the death of the process. Against a power cut the
-file is synced by a thread, at most once a second and never in the way of a request, or at each record ("always").
+`append` is one `write(2)` for all it is given, so a record that was appended survives the death of the process.
+Against a power cut the file is synced by a thread, at most once a second and never in the way of a request, or at each
+write ("always").
 """
 
 from __future__ import annotations
