@@ -262,3 +262,17 @@ def test_a_routes_timeouts_hold_for_its_deployments(home: Path) -> None:
     Path("polymux.toml").write_text(CORP + route)
     (found,) = prepare().registry.find("smart", KEY)
     assert found.deployments[0].timeouts.first_token == 7.0
+
+
+def test_the_faults_of_all_floors_are_told_at_once(home: Path) -> None:
+    """One of the grammar, one of the table of providers; what only follows from a fault is left out."""
+    (home / "polymux.toml").write_text(
+        "[server]\nprot = 1\n[providers.a]\npreset = 'openia'\n[providers.b]\npreset = 'openai-compatible'\nbase_url = 'b'\n"
+    )
+    with pytest.raises(ConfigError) as caught:
+        prepare()
+    assert [(fault.line, fault.field) for fault in caught.value.faults] == [
+        (2, "server.prot"),
+        (3, "providers.a.preset"),
+        (7, "providers.b.base_url"),
+    ]

@@ -74,8 +74,13 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
     env, dotenv = environment(Path.cwd())
     path = find_config(named, env)
     text = None if path is None else _text(path)
+    given: tuple[Fault, ...] = ()
+    try:
+        config: Config = load(text, env, file=str(path) if path else "")
+    except ConfigError as error:
+        given, config = error.faults, error.config  # goes on, to tell all faults at once
+    config = _at_home(config)
     faults: list[Fault] = []
-    config = _at_home(load(text, env, file=str(path) if path else ""))
     presets = table()
     found: list[Source] = []
     try:
@@ -91,14 +96,21 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
     except LoadError as error:
         faults.append(Fault(config.file or "command line", 0, "functions", str(error)))
     faults += _files(config) + _function_refs(config, loaded)
-    if faults:
-        raise ConfigError(faults)
+    if given or faults:
+        told = {fault.field for fault in given}  # what only follows from a fault is none of its own
+        both = [*given, *(fault for fault in faults if fault.field not in told)]
+        raise ConfigError(sorted(both, key=lambda fault: (not fault.line, fault.line)))
     names = registry(config, found, loaded)
-    for route, fallback in names.unknown_fallbacks():
-        text = f"there is no route or model {fallback!r}"
-        faults.append(Fault(config.file, config.models[route].line, f"models.{route}.fallbacks", text))
-    if faults:
-        raise ConfigError(faults)
+    if lost := names.unknown_fallbacks():
+        raise ConfigError(
+            Fault(
+                config.file,
+                config.models[route].line,
+                f"models.{route}.fallbacks",
+                f"there is no route or model {name!r}",
+            )
+            for route, name in lost
+        )
     return Setup(config, dotenv, presets, tuple(found), loaded, names)
 
 

@@ -304,7 +304,7 @@ def load(text: str | None, env: Mapping[str, str], file: str = "polymux.toml") -
     _check_providers(config, walk)
     _check_routes(config, walk)
     if walk.faults or outside.faults:
-        raise ConfigError([*sorted(walk.faults, key=lambda fault: fault.line), *outside.faults])
+        raise ConfigError([*sorted(walk.faults, key=lambda fault: fault.line), *outside.faults], config)
     return config
 
 

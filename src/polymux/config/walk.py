@@ -31,10 +31,12 @@ class Fault(msgspec.Struct, frozen=True):
 
 
 class ConfigError(Exception):
-    """The config is not usable: all its faults, in line order."""
+    """The config is not usable: all its faults, in line order. `config`: what could be read all the same, so that
+    upper floors can look for more; None when nothing could."""
 
-    def __init__(self, faults: Iterable[Fault]) -> None:
+    def __init__(self, faults: Iterable[Fault], config: Any = None) -> None:
         self.faults = tuple(faults)
+        self.config = config
         super().__init__(self.faults)
 
     def __str__(self) -> str:
