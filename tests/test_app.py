@@ -267,7 +267,9 @@ def test_a_routes_timeouts_hold_for_its_deployments(home: Path) -> None:
 def test_the_faults_of_all_floors_are_told_at_once(home: Path) -> None:
     """One of the grammar, one of the table of providers; what only follows from a fault is left out."""
     Path("polymux.toml").write_text(
-        "[server]\nprot = 1\n[providers.a]\npreset = 'openia'\n[providers.b]\npreset = 'openai-compatible'\nbase_url = 'b'\n"
+        "[server]\nprot = 1\n"
+        "[providers.a]\npreset = 'openia'\n"
+        "[providers.b]\npreset = 'openai-compatible'\nbase_url = 'b'\n"
     )
     with pytest.raises(ConfigError) as caught:
         prepare()
