@@ -128,14 +128,6 @@ class Call(msgspec.Struct, gc=False):
     depth: int = 0  # how many function models stand between the client and this call
 
 
-class Attempt(msgspec.Struct):
-    """One try of one deployment and how it ended."""
-
-    deployment: Deployment
-    status: int = 0
-    error: str = ""  # kind of failure, empty = success
-
-
 class Record(msgspec.Struct, gc=False):
     """A usage record (INTERFACE.md §5): one line of the ledger for one request, all attempts in it."""
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polymux.errors import Failure
-from polymux.schema.chat import ChatResponse, Choice, Chunk, ChunkChoice, Delta, TokenUsage
-from polymux.surfaces.chat import DONE, Chat, invalid
+from polymux.schema.chat import DONE, ChatResponse, Choice, Chunk, ChunkChoice, Delta, TokenUsage
+from polymux.surfaces.chat import Chat, invalid
 from polymux.types import Call, Key
 
 KEY = Key("k", "k")

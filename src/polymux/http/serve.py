@@ -37,8 +37,7 @@ class Front:
     def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer now, or by the coroutine that is returned."""
         row, rest = HOT.get((exchange.method, exchange.target)), ""
-        exchange.id = id_ = f"req_{random.getrandbits(96):024x}"
-        exchange.extra = b"x-request-id: %b\r\n" % id_.encode()
+        _name(exchange)
         try:
             if row is None:
                 rows, rest = match(exchange.target)

@@ -14,7 +14,7 @@ import msgspec
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic_request import translate
 from polymux.providers.base import Flow
-from polymux.providers.replies import KINDS, LONGEST, retry_after
+from polymux.providers.replies import KINDS, LONGEST, UNREADABLE, retry_after
 from polymux.schema.anthropic import (
     BlockKind,
     ErrorBody,
@@ -54,7 +54,6 @@ _json = msgspec.json.Decoder(Json).decode
 _error_reply = msgspec.json.Decoder(ErrorReply).decode
 _model_list = msgspec.json.Decoder(ModelList).decode
 
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes raises
 
 # Every stop reason that is not simply "stop" (end_turn, stop_sequence, pause_turn, and what is not known yet).
 _FINISH: Final[Mapping[str, str]] = MappingProxyType(
@@ -115,7 +114,7 @@ class Anthropic:
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         try:
             error = _error_reply(body).error
-        except _UNREADABLE:
+        except UNREADABLE:
             what = headers.get("content-type", "").partition(";")[0] or "a body of unknown type"
             text = f"the upstream answered with status {status} and {what if body.strip() else 'no body'}"
             error = ErrorBody(message=f"{text} instead of an error in JSON")
@@ -186,7 +185,7 @@ class Reader:
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         try:
             got = _event(data)
-        except _UNREADABLE:
+        except UNREADABLE:
             return self._unreadable(event, data)
         delta = got.delta
         if delta is not None and delta.type == "text_delta" and self._live:  # nearly all events of an answer
@@ -226,7 +225,7 @@ class Reader:
     def _block_start(self, got: Event) -> Sequence[Chunk]:
         try:
             block = _known(got.content_block)
-        except _UNREADABLE:
+        except UNREADABLE:
             raise Truncated("a block cannot be read") from None
         opened = _OpenBlock(block, got.content_block, self._calls, start=self._length, texts=[block.thinking])
         self._open[got.index] = opened
@@ -311,7 +310,7 @@ def _read(body: bytes, model: str, created: int) -> ChatResponse:
     try:
         reply = _reply(body)
         blocks = [_known(raw) for raw in reply.content or ()]
-    except _UNREADABLE:
+    except UNREADABLE:
         raise Failure("upstream_unavailable", "the upstream's answer is not a message") from None
     if reply.error:
         raise _in_band(reply.error)

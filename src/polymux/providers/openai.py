@@ -16,7 +16,8 @@ from polymux.errors import Failure, Truncated
 from polymux.providers.base import Flow, Lane
 from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
-from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
+from polymux.providers.replies import UNREADABLE
+from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk
 from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
 from polymux.types import NO_USAGE, Call, Deployment, Quirks, Usage, WireRequest
 from polymux.wire import splice, sse
@@ -27,10 +28,8 @@ _whole = msgspec.json.Decoder(Whole).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
-DONE: Final = b"data: [DONE]\n\n"
 _NONE: Final = Quirks()
 _TEXT_ONLY: Final = Glance([GlanceChoice()])  # what nearly every chunk looks like at a glance
-UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding JSON may raise
 
 
 class OpenAI:

@@ -8,6 +8,9 @@ from math import isfinite
 from types import MappingProxyType
 from typing import Final
 
+import msgspec
+
+UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)  # what decoding foreign bytes raises
 LONGEST_WAIT: Final = 86_400.0  # seconds
 LONGEST: Final = 2000  # characters of a provider's message that a client needs to see
 

@@ -7,11 +7,13 @@ dialect cannot take is found by name (`wire.splice`) and signalled. Extensions t
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 Json = dict[str, Any]
+
+DONE: Final = b"data: [DONE]\n\n"  # the end of a streamed answer
 
 
 class _Wire(msgspec.Struct, omit_defaults=True):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from polymux.errors import Failure
-from polymux.schema.chat import ChatRequest, ChatResponse, Chunk, StreamOptions
+from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk, StreamOptions
 from polymux.types import Call, Key
 from polymux.wire import splice, sse
 
@@ -19,8 +19,6 @@ _options = msgspec.json.Decoder(StreamOptions | None).decode
 _encode = msgspec.json.Encoder().encode
 _WHERE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `(.+)`$")
-
-DONE: Final = b"data: [DONE]\n\n"
 
 
 class Chat:
