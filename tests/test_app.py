@@ -160,7 +160,7 @@ def test_files_of_providers_must_be_readable(home: Path, field: str) -> None:
 def test_a_file_in_the_home_directory_is_found_by_whoever_opens_it(home: Path) -> None:
     (home / "ca.pem").write_text("")
     Path("polymux.toml").write_text(CORP + 'ca_file = "~/ca.pem"\n')
-    assert prepare().sources[0].templates[0].tls.ca_file == str(home / "ca.pem")
+    assert prepare().sources[0].templates[0].link.ca_file == str(home / "ca.pem")
 
 
 def test_every_row_of_the_table_is_good() -> None:
@@ -232,17 +232,17 @@ def test_authentication_is_never_off(home: Path) -> None:
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
     secret = first_run_key(home / "data")[0]
-    found = front.keys.find(secret)
+    found = front.settings.keys.find(secret)
     assert found is not None
     assert (found.id, found.origin) == ("first-run", "first-run")
-    assert front.keys.find("") is None
+    assert front.settings.keys.find("") is None
 
 
 def test_configured_keys_take_the_first_runs_place(home: Path) -> None:
     Path("polymux.toml").write_text('[auth]\nkeys = ["sk-a", "sk-b"]\n[limits]\nrpm = 7\n')
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
-    found = [front.keys.find(secret) for secret in ("sk-a", "sk-b")]
+    found = [front.settings.keys.find(secret) for secret in ("sk-a", "sk-b")]
     assert [(key.id, key.rpm, key.origin) for key in found if key] == [
         ("static-1", 7, "static"),
         ("static-2", 7, "static"),
@@ -254,7 +254,7 @@ def test_what_the_server_section_says_reaches_the_front(home: Path) -> None:
     Path("polymux.toml").write_text('[server]\ncors_origins = ["https://a.example"]\nmax_body = "1MiB"\n')
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
-    assert (front.origins, front.max_body, front.scheme) == (("https://a.example",), 1 << 20, "http")
+    assert (front.settings.origins, front.max_body, front.settings.scheme) == (("https://a.example",), 1 << 20, "http")
 
 
 def test_a_routes_timeouts_hold_for_its_deployments(home: Path) -> None:

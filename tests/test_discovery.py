@@ -11,7 +11,9 @@ import pytest
 
 from polymux import discovery
 from polymux.discovery import ask, keep_models
+from polymux.engine import Snapshot
 from polymux.errors import Failure
+from polymux.functions import Functions
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
@@ -30,10 +32,10 @@ class Caller:
 
 class Holder:
     def __init__(self, *sources: Source) -> None:
-        self.registry = Registry([], sources, Route("", ()), 1)
+        self.snapshot = Snapshot(Registry([], sources, Route("", ()), 1), Functions({}))
 
     def names(self) -> set[str]:
-        return {name for name, _ in self.registry.names(KEY)}
+        return {name for name, _ in self.snapshot.registry.names(KEY)}
 
 
 def source(server: Listener, name: str = "corp", dialect: str = "openai", **members: Any) -> Source:
@@ -92,12 +94,12 @@ async def test_the_registry_is_replaced_when_a_list_has_come() -> None:
     caller = Caller()
     async with Listener() as server:
         holder = Holder(source(server), source(server, "fixed", discover=False, models={"own": "own"}))
-        before = holder.registry
+        before = holder.snapshot
         keeping = asyncio.create_task(keep_models(holder, caller))
         await (await server.accept()).answer(listing("a", "b"))
-        await until(lambda: holder.registry is not before)
+        await until(lambda: holder.snapshot is not before)
         assert holder.names() == {"a", "b", "own"}
-        assert {name for name, _ in before.names(KEY)} == {"own"}  # who holds the old one keeps it whole
+        assert {name for name, _ in before.registry.names(KEY)} == {"own"}  # who holds the old one keeps it whole
         assert server.accepted == 1  # a fixed list is not asked for
         keeping.cancel()
         await asyncio.wait({keeping})

@@ -9,12 +9,14 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Any, Final
 
 import pytest
+from msgspec import structs
 
-from polymux.engine import CLIENT_GONE, Engine
+from polymux.engine import CLIENT_GONE, Engine, Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.hooks.base import Hook
 from polymux.providers.dialects import DIALECTS
+from polymux.routing.registry import Registry
 from polymux.schema.chat import Chunk
 from polymux.store.memory import LocalCounters
 from polymux.surfaces.chat import Chat
@@ -121,10 +123,8 @@ class House:
         self.ledger = Ledger(self.log)
         self.transport = Transport()
         self.key = Key("static-1", "ada", "acme")
-        self.engine = Engine(
-            DIALECTS, Functions(functions), self.transport, LocalCounters(lambda: 0.0), self.ledger, hooks
-        )
-
+        self.functions = Functions(functions)
+        self.engine = Engine(DIALECTS, self.transport, LocalCounters(lambda: 0.0), self.ledger, hooks)
         self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:
@@ -133,6 +133,7 @@ class House:
             await asyncio.Event().wait()
         finally:
             await self.engine.close()
+            self.functions.close()
 
     def openai(self, model: str) -> Deployment:
         headers = (("authorization", f"Bearer {KEY}"),)
@@ -149,7 +150,9 @@ class House:
         body = {"model": routes[0].name, "messages": [{"role": "user", "content": "Hi"}], **members}
         surface, client = Chat(), Client(self.log)
         call = surface.decode(json.dumps(body).encode(), f"req_{len(self.ledger.records)}", self.key)
-        return client, asyncio.create_task(self.engine.run(call, surface, routes, client))
+        first = structs.replace(routes[0], fallbacks=tuple(route.name for route in routes[1:]))
+        snapshot = Snapshot(Registry((first, *routes[1:]), (), first, 0), self.functions)
+        return client, asyncio.create_task(self.engine.run(call, surface, snapshot, client))
 
     async def ask(self, *to: Deployment, strict: bool = False, **members: Any) -> Client:
         client, running = self.start(route(*to, strict=strict), **members)

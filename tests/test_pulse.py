@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from polymux.engine import Engine
+from polymux.engine import Engine, Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.pulse import SILENCE, Pulse
+from polymux.routing.registry import Registry
 from polymux.store.memory import LocalCounters
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport
@@ -96,10 +97,11 @@ def answer(fail: bool) -> tuple[Sink, Records]:
                 raise Failure("overloaded", "too much")
             yield "here"
 
-        engine = Engine({}, Functions({"slow": slow}), Transport(), LocalCounters(), records)
+        engine = Engine({}, Transport(), LocalCounters(), records)
         call = Chat().decode(BODY, "req_1", Key("k", "k"))
         route = Route("slow", (Deployment("functions/slow", "functions", "slow", "function"),))
-        task = asyncio.ensure_future(engine.run(call, Chat(), (route,), sink))
+        snapshot = Snapshot(Registry((route,), (), route, 0), Functions({"slow": slow}))
+        task = asyncio.ensure_future(engine.run(call, Chat(), snapshot, sink))
         await asyncio.sleep(0)
         now = asyncio.get_running_loop().time()
         engine.pulse.check(now + 1)

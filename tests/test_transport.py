@@ -15,7 +15,7 @@ import trustme
 
 from polymux.errors import Failure, Truncated
 from polymux.transport import HIGH_WATER, IDLE, MAX_HEAD, Connection, Lost, Pool, Reply, Transport
-from polymux.types import Deployment, Timeouts, Tls, WireRequest
+from polymux.types import Deployment, Link, Timeouts, WireRequest
 from support.peer import Listener, Peer, looped, until
 
 OK: Final = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
@@ -118,8 +118,8 @@ async def test_requests_at_once_have_connections_of_their_own() -> None:
 @looped
 async def test_connections_are_shared_only_under_the_same_trust() -> None:
     async with Server() as server:
-        await server.round_trip(to=deployment(tls=Tls()))
-        await server.round_trip(to=deployment(tls=Tls(verify=False)))
+        await server.round_trip(to=deployment(link=Link()))
+        await server.round_trip(to=deployment(link=Link(verify=False)))
         assert server.accepted == 2
 
 
@@ -217,7 +217,7 @@ async def test_a_request_that_was_answered_in_part_is_not_sent_again(begun: byte
 async def test_a_connection_ages() -> None:
     async with Server() as server:
         loop = asyncio.get_running_loop()
-        pool = Pool(("http", "127.0.0.1", server.port, Tls()))
+        pool = Pool(("http", "127.0.0.1", server.port, Link()))
         conn = await pool.connect(5.0, loop)
         peer = await server.accept()
         pool.park(conn)
@@ -676,7 +676,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @looped
 async def test_a_private_authority(certificates: Certificates) -> None:
     async with Server(certificates.server()) as server:
-        to = deployment(tls=Tls(ca_file=certificates.ca))
+        to = deployment(link=Link(ca_file=certificates.ca))
         peer = await server.round_trip(to=to)
         await server.round_trip(peer, to)
         assert server.accepted == 1
@@ -685,14 +685,14 @@ async def test_a_private_authority(certificates: Certificates) -> None:
 @looped
 async def test_verification_can_be_switched_off(certificates: Certificates) -> None:
     async with Server(certificates.server(names=("elsewhere.example",))) as server:
-        await server.round_trip(to=deployment(tls=Tls(verify=False)))
+        await server.round_trip(to=deployment(link=Link(verify=False)))
 
 
 @looped
 async def test_a_client_certificate(certificates: Certificates) -> None:
     async with Server(certificates.server(mutual=True)) as server:
-        tls = Tls(certificates.ca, certificates.client_cert, certificates.client_key)
-        await server.round_trip(to=deployment(tls=tls))
+        link = Link(certificates.ca, certificates.client_cert, certificates.client_key)
+        await server.round_trip(to=deployment(link=link))
 
 
 @looped
@@ -708,7 +708,7 @@ async def test_a_certificate_that_is_not_trusted_is_told_in_words(
     certificates: Certificates, trust: str, names: tuple[str, ...], words: str
 ) -> None:
     async with Server(certificates.server(names=names)) as server:
-        sending = server.send(deployment(tls=Tls(ca_file=getattr(certificates, trust, ""))))
+        sending = server.send(deployment(link=Link(ca_file=getattr(certificates, trust, ""))))
         with pytest.raises(Failure, match=words) as caught:
             await sending
         assert caught.value.kind == "upstream_unavailable"
@@ -735,7 +735,7 @@ async def test_a_file_that_is_no_certificate_is_not_blamed_on_the_network(tmp_pa
     async with Server() as server:
         server.url = server.url.replace("http:", "https:")
         for path in (tmp_path / "note.pem", tmp_path / "absent.pem"):
-            failure = await failing(server.send(deployment(tls=Tls(**{field: str(path)}))))
+            failure = await failing(server.send(deployment(link=Link(**{field: str(path)}))))
             assert failure.kind == "upstream_unavailable"
             assert "cannot connect" not in failure.message
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from polymux.types import NO_USAGE, Deployment, Key, Quirks, Route, Timeouts, Tls, Usage, WireReply, WireRequest
+from polymux.types import NO_USAGE, Deployment, Key, Link, Quirks, Route, Timeouts, Usage, WireReply, WireRequest
 
 SHARED = [
     Timeouts(),
-    Tls(),
+    Link(),
     Quirks(),
     Deployment("p/m", "p", "m", "openai"),
     Route("r", ()),
@@ -31,7 +31,7 @@ def test_the_defaults_that_are_promised() -> None:
     assert (Timeouts().connect, Timeouts().idle, Timeouts().total) == (5, 60, 600)
     route = Route("r", ())
     assert (route.strategy, route.retries, route.max_attempts, route.strict) == ("weighted", 2, 6, False)
-    assert Tls().verify
+    assert Link().verify
     assert Key("k", "k").models == ()
 
 

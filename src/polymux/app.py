@@ -15,15 +15,15 @@ from typing import TypeVar
 import msgspec
 
 from polymux.config import Config, ConfigError, Fault, load, parse_dotenv
-from polymux.engine import Engine
+from polymux.engine import Engine, Snapshot
 from polymux.functions import Functions, LoadError
 from polymux.functions import load as load_functions
-from polymux.http.serve import Front
+from polymux.http.serve import Front, Settings
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import FUNCTIONS, Row, Source, prefixes, rows, sources
 from polymux.routing.registry import Registry
 from polymux.store.journal import Journal
-from polymux.store.memory import LocalCounters, StaticKeys
+from polymux.store.memory import LocalCounters, StaticKeys, digest
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
 
@@ -147,7 +147,13 @@ def build(setup: Setup, data_dir: Path) -> Front:
     """The gateway. Opens the journal in `data_dir`, and its key file when no other key is configured."""
     config = setup.config
     ledger = Journal(data_dir / "journal", config.ledger.fsync)
-    engine = Engine(DIALECTS, setup.functions, Transport(), LocalCounters(), ledger)
+    engine = Engine(DIALECTS, Transport(), LocalCounters(), ledger)
+    return Front(engine, settings(setup, data_dir))
+
+
+def settings(setup: Setup, data_dir: Path) -> Settings:
+    """What the gateway goes by: all that a reload replaces."""
+    config = setup.config
     keys = [
         (secret, Key(f"static-{number}", f"key {number}", rpm=config.limits.rpm))
         for number, secret in enumerate(config.auth.keys, 1)
@@ -156,11 +162,15 @@ def build(setup: Setup, data_dir: Path) -> Front:
         keys = [
             (first_run_key(data_dir)[0], Key("first-run", "first-run key", rpm=config.limits.rpm, origin="first-run"))
         ]
-    front = Front(engine, setup.registry, StaticKeys(keys), prefixes(setup.table))
-    front.origins = config.server.cors_origins
-    front.max_body = config.server.max_body
-    front.scheme = "https" if config.server.tls_cert else "http"
-    return front
+    return Settings(
+        Snapshot(setup.registry, setup.functions),
+        StaticKeys(keys),
+        prefixes(setup.table),
+        digest(config.auth.admin_key) if config.auth.admin_key else b"",
+        config.server.cors_origins,
+        config.server.max_body,
+        "https" if config.server.tls_cert else "http",
+    )
 
 
 def first_run_key(data_dir: Path) -> tuple[str, bool]:

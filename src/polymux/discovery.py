@@ -9,10 +9,10 @@ from typing import Protocol
 
 import msgspec
 
+from polymux.engine import Snapshot
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Adapter
 from polymux.providers.table import Source
-from polymux.routing.registry import Registry
 from polymux.transport import Transport
 
 FRESH = 3600.0  # seconds a list is good for
@@ -23,9 +23,9 @@ log = logging.getLogger("polymux")
 
 
 class Holder(Protocol):
-    """Who holds the registry that is replaced when a list has changed."""
+    """Who holds the snapshot, which is replaced when a list has changed."""
 
-    registry: Registry
+    snapshot: Snapshot
 
 
 class Caller(Protocol):
@@ -38,7 +38,7 @@ class Caller(Protocol):
 
 async def keep_models(holder: Holder, caller: Caller) -> None:
     """Keep the lists of all providers that have one fresh, until cancelled."""
-    sources = [source for source in holder.registry.sources.values() if source.discover]
+    sources = [source for source in holder.snapshot.registry.sources.values() if source.discover]
     await asyncio.gather(*(_keep(holder, caller, source) for source in sources))
 
 
@@ -54,8 +54,10 @@ async def _keep(holder: Holder, caller: Caller, source: Source) -> None:
             await asyncio.sleep(pause)
             continue
         pause = 0.0
-        if list(holder.registry.sources[source.name].models) != list(names):
-            holder.registry = holder.registry.with_models(source.name, names)
+        registry = holder.snapshot.registry
+        if list(registry.sources[source.name].models) != list(names):
+            known = registry.with_models(source.name, names)
+            holder.snapshot = msgspec.structs.replace(holder.snapshot, registry=known)
         await asyncio.sleep(FRESH)
 
 

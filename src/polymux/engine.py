@@ -19,6 +19,8 @@ from math import ceil
 from typing import Protocol, TypeVar
 from urllib.parse import quote
 
+import msgspec
+
 from polymux.errors import Failure, Truncated
 from polymux.functions import Functions
 from polymux.hooks.base import Hook, overriding
@@ -26,6 +28,7 @@ from polymux.providers.base import Adapter, Relaying
 from polymux.pulse import Pulse
 from polymux.routing.limits import Verdict, duration
 from polymux.routing.plan import Event, plan, verdict
+from polymux.routing.registry import Registry
 from polymux.schema.chat import ChatResponse, Chunk
 from polymux.store.base import Counters, Ledger
 from polymux.surfaces.assemble import chunks_of, gather
@@ -42,6 +45,13 @@ CLIENT_GONE = 499  # in records only: the client left before the end
 T = TypeVar("T", contravariant=True)
 
 log = logging.getLogger("polymux")
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """What can be called, at one moment. A call keeps the snapshot it began with; a reload makes a new one."""
+
+    registry: Registry
+    functions: Functions
 
 
 class Sink(Protocol):
@@ -83,6 +93,7 @@ class Run:
     """What is known of one request while it is served. A stream's run can say that it is alive (`pulse.Beating`)."""
 
     __slots__ = (
+        "asked",
         "at",
         "attempts",
         "beat",
@@ -93,14 +104,16 @@ class Run:
         "limit",
         "settled",
         "sink",
+        "snapshot",
         "started",
         "surface",
         "to",
         "usage",
+        "waited",
     )
 
-    def __init__(self, call: Call, surface: Chat, sink: Sink) -> None:
-        self.call, self.surface, self.sink = call, surface, sink
+    def __init__(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
+        self.call, self.surface, self.snapshot, self.sink = call, surface, snapshot, sink
         self.at = time.time()
         self.started = time.perf_counter()
         self.first: float | None = None
@@ -112,6 +125,12 @@ class Run:
         self.committed = False
         self.settled = False
         self.beat = 0.0
+        self.asked = self.started  # when the attempt's upstream was
+        self.waited = 0.0  # seconds for upstreams, up to the first content
+
+    def heard(self) -> None:
+        """What was asked of an upstream has come: an answer, its first content, or a failure."""
+        self.waited += time.perf_counter() - self.asked
 
     def comment(self) -> None:
         """Nothing has been sent for a while: the status, if it is still to come, and a comment."""
@@ -127,7 +146,6 @@ class Engine:
     def __init__(
         self,
         adapters: Mapping[str, Adapter],
-        functions: Functions,
         transport: Transport,
         counters: Counters,
         ledger: Ledger,
@@ -135,12 +153,13 @@ class Engine:
     ) -> None:
         self._adapters = adapters
         self._relays = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, Relaying)}
-        self._functions = functions
         self._transport = transport
         self._counters = counters
         self._ledger = ledger
         self._admitting = overriding(hooks, "admit")
         self._altering = overriding(hooks, "chunk")
+        self._failing = overriding(hooks, "failed")
+        self._ending = overriding(hooks, "ended")
         self._settling = overriding(hooks, "settled")
         self.pulse = Pulse()
         self._alarmed: set[str] = set()  # deployments whose credential was refused
@@ -157,20 +176,19 @@ class Engine:
         return self._transport
 
     async def close(self) -> None:
-        """Nothing runs any more: let go of connections, threads and the ledger."""
+        """Nothing runs any more: let go of connections and the ledger."""
         self._deliver()
         await self._transport.close()
-        self._functions.close()
         self._ledger.close()
 
-    async def run(self, call: Call, surface: Chat, routes: Sequence[Route], sink: Sink) -> None:
-        """Answer the call on `sink`. `routes[0]` is the model's route, the rest its fallbacks. Raises nothing but
-        cancellation: the client left."""
-        run = Run(call, surface, sink)
+    async def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
+        """Answer the call on `sink`. Raises nothing but cancellation: the client left."""
+        run = Run(call, surface, snapshot, sink)
         try:
             self._admit(run)
             for hook in self._admitting:
                 await hook.admit(call)
+            routes = snapshot.registry.find(call.model, call.key)
             if call.stream:
                 self.pulse.watch(run, self._transport.loop)
             await self._attempts(run, routes)
@@ -201,6 +219,8 @@ class Engine:
     async def _attempts(self, run: Run, routes: Sequence[Route]) -> None:
         loop = self._transport.loop
         final = loop.time() + routes[0].timeouts.total
+        if run.call.deadline is not None:
+            final = min(final, run.call.deadline)
         self._turn += 1
         steps = plan(routes, random.random(), self._turn, final)  # noqa: S311 - chance, not secrecy
         step = next(steps)
@@ -217,6 +237,10 @@ class Engine:
                 failure = error
             except Truncated:
                 failure = Failure("upstream_truncated", "the upstream's answer ended before it was complete")
+            if not run.committed:
+                run.heard()
+            for hook in self._failing:
+                hook.failed(run.call, step.deployment, failure)
             if run.committed:
                 raise failure
             failures.append(failure)
@@ -227,6 +251,7 @@ class Engine:
 
     async def _attempt(self, run: Run, to: Deployment, final: float, strict: bool) -> None:
         if to.dialect == "function":
+            run.asked = time.perf_counter()
             try:
                 async with asyncio.timeout_at(final):
                     await self._function(run, to)
@@ -240,6 +265,7 @@ class Engine:
         if strict and run.dropped:
             text = f"{run.dropped[0]!r} cannot be taken by {to.id}, and this route is strict"
             raise Failure("unsupported_parameter", text, param=run.dropped[0])
+        run.asked = time.perf_counter()
         reply = await self._transport.send(request, to, final, stream=call.stream)
         try:
             if 300 <= reply.status < 400:
@@ -250,10 +276,13 @@ class Engine:
                 raise self._alarm(to, failure) if failure.kind == "upstream_auth_failed" else failure
             if call.stream:
                 await self._stream(run, to, reply, relay)
-            elif relay:
-                self._answer(run, *relay.relay_whole(await reply.whole(), to))
+                return
+            body = await reply.whole()
+            run.heard()
+            if relay:
+                self._answer(run, *relay.relay_whole(body, to))
             else:
-                self._whole(run, adapter.read(await reply.whole(), call.model, int(run.at)))
+                self._whole(run, adapter.read(body, call.model, int(run.at)))
         finally:
             self._transport.release(reply)
 
@@ -300,11 +329,13 @@ class Engine:
 
     async def _function(self, run: Run, to: Deployment) -> None:
         request = run.surface.request(run.call)
-        async with aclosing(self._functions.run(to.model, run.call, request, int(run.at))) as chunks:
+        async with aclosing(run.snapshot.functions.run(to.model, run.call, request, int(run.at))) as chunks:
             if run.call.stream:
                 await self._pump(run, to, _each(chunks), self._writer(run, "estimated"), None)
             else:
-                self._whole(run, gather([chunk async for chunk in chunks]), "estimated")
+                answer = gather([chunk async for chunk in chunks])
+                run.heard()
+                self._whole(run, answer, "estimated")
 
     def _whole(self, run: Run, response: ChatResponse, source: str = "upstream") -> None:
         """Answer with everything at once. `source`: where the usage comes from."""
@@ -376,6 +407,7 @@ class Engine:
     def _commit(self, run: Run) -> None:
         run.committed = True
         run.first = time.perf_counter()
+        run.waited += run.first - run.asked
         if not run.sink.started:
             run.sink.start(200, EVENTS + served_head(run))
 
@@ -418,6 +450,8 @@ class Engine:
             self._ledger.append(records)
         except OSError as failure:  # the client gets its answer all the same
             log.error("usage records could not be written: %s; lost: %s", failure, records)
+        for hook in self._ending:
+            hook.ended(records)
 
     def _settled(self, run: Run, record: Record) -> None:
         for hook in self._settling:
@@ -453,7 +487,9 @@ class Engine:
             "off",
             _ms(now - run.started),
             None if run.first is None else _ms(run.first - run.started),
+            _ms((run.first or now) - run.started - run.waited),
             call.client_request_id,
+            call.parent_id,
         )
 
 

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from polymux.errors import Failure, Truncated
-from polymux.types import Deployment, Tls, WireRequest
+from polymux.types import Deployment, Link, WireRequest
 
 HIGH_WATER = 256 * 1024  # bytes a reply holds before its upstream is told to wait
 MAX_HEAD = 64 * 1024
@@ -28,7 +28,7 @@ MOST_PREPARED = 4096
 LINGER = 1.0  # seconds for the end of a finished answer
 TICK = 0.05  # seconds between looks at the deadlines
 
-Target = tuple[str, str, int, Tls]  # scheme, host, port, trust
+Target = tuple[str, str, int, Link]  # scheme, host, port, trust
 
 
 class Reply:
@@ -315,11 +315,11 @@ class Pool:
 
     async def connect(self, seconds: float, loop: asyncio.AbstractEventLoop) -> Connection:
         """A new connection within so many seconds. Raises `Failure`."""
-        scheme, host, port, tls = self.target
+        scheme, host, port, link = self.target
         try:
             async with asyncio.timeout(seconds):
                 _, conn = await loop.create_connection(
-                    lambda: Connection(self, loop), host, port, ssl=self._trust(tls) if scheme == "https" else None
+                    lambda: Connection(self, loop), host, port, ssl=self._trust(link) if scheme == "https" else None
                 )
         except TimeoutError:
             raise Failure(
@@ -335,18 +335,18 @@ class Pool:
         self.all.add(conn)
         return conn
 
-    def _trust(self, tls: Tls) -> ssl.SSLContext:
+    def _trust(self, link: Link) -> ssl.SSLContext:
         if self._context is None:
             context = ssl.create_default_context()
             try:
-                if tls.ca_file:
-                    context.load_verify_locations(cafile=tls.ca_file)
-                if tls.client_cert:
-                    context.load_cert_chain(tls.client_cert, tls.client_key or None)
+                if link.ca_file:
+                    context.load_verify_locations(cafile=link.ca_file)
+                if link.client_cert:
+                    context.load_cert_chain(link.client_cert, link.client_key or None)
             except OSError as error:  # an SSLError is one
                 text = f"the certificate files of this provider cannot be used: {error.strerror or error}"
                 raise Failure("upstream_unavailable", text) from None
-            if not tls.verify:
+            if not link.verify:
                 context.check_hostname = False
                 context.verify_mode = ssl.CERT_NONE
             self._context = context
@@ -358,12 +358,12 @@ class _Prepared(NamedTuple):
 
     method: str
     headers: tuple[tuple[str, str], ...]
-    tls: Tls
+    link: Link
     pool: Pool
     head: bytes
 
     def fits(self, request: WireRequest, to: Deployment) -> bool:
-        return self.headers is request.headers and self.tls is to.tls and self.method == request.method
+        return self.headers is request.headers and self.link is to.link and self.method == request.method
 
 
 class Transport:
@@ -438,7 +438,7 @@ class Transport:
 
     def _prepare(self, request: WireRequest, to: Deployment) -> _Prepared:
         parts = urlsplit(request.url)
-        target = (parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), to.tls)
+        target = (parts.scheme, parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80), to.link)
         pool = self._pools.setdefault(target, Pool(target))
         path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         lines = [f"{request.method} {path} HTTP/1.1", f"host: {parts.netloc.rpartition('@')[2]}"]
@@ -447,7 +447,7 @@ class Transport:
         head = "\r\n".join([*lines, "content-length: "]).encode("latin-1", "replace")
         if len(self._prepared) > MOST_PREPARED:
             self._prepared.clear()
-        prepared = _Prepared(request.method, request.headers, to.tls, pool, head)
+        prepared = _Prepared(request.method, request.headers, to.link, pool, head)
         self._prepared[(to.id, request.url)] = prepared
         return prepared
 

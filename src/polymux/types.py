@@ -20,13 +20,19 @@ class Timeouts(msgspec.Struct, frozen=True):
     total: float = 600.0
 
 
-class Tls(msgspec.Struct, frozen=True):
-    """How to trust, and be trusted by, an upstream. Paths of PEM files; empty = the system's."""
+class Link(msgspec.Struct, frozen=True):
+    """How to reach an upstream, trust it and be trusted by it. Paths of PEM files; empty = the system's.
+
+    `proxy`: the URL of an HTTP proxy, with credentials if it wants some; empty = none. `max_connections`: to one
+    address, by one worker; as many requests again may wait for one to come free.
+    """
 
     ca_file: str = ""
     client_cert: str = ""
     client_key: str = ""
     verify: bool = True
+    proxy: str = ""
+    max_connections: int = 1000
 
 
 class Quirks(msgspec.Struct, frozen=True):
@@ -53,7 +59,7 @@ class Deployment(msgspec.Struct, frozen=True):
     weight: int = 1
     quirks: Quirks = Quirks()
     timeouts: Timeouts = Timeouts()
-    tls: Tls = Tls()
+    link: Link = Link()
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -126,6 +132,8 @@ class Call(msgspec.Struct, gc=False):
     wants_usage: bool = False  # the client asked for a usage chunk
     client_request_id: str = ""
     depth: int = 0  # how many function models stand between the client and this call
+    deadline: float | None = None  # the loop's clock: when it must end, for a call that a function model makes
+    parent_id: str = ""  # the call of that function model
 
 
 class Record(msgspec.Struct, gc=False):
@@ -154,4 +162,6 @@ class Record(msgspec.Struct, gc=False):
     cache: str
     duration_ms: float
     first_token_ms: float | None
+    overhead_ms: float  # of the duration up to the first content, what was not spent waiting for upstreams
     client_request_id: str = ""
+    parent_id: str = ""  # the call of the function model that made this one

@@ -394,14 +394,10 @@ FAULTS = [
         [f'3: models."gpt-4.1".retries: {NATURAL}"x"'],
     ),
     # not built yet: these rows go when the rows of the table go
-    ("[server]\nworkers = 2\n", [f"2: server.workers: {LATER}1"]),
     ('[server]\ndatabase_url = "postgresql://u:p@h/d"\n', [f'2: server.database_url: {LATER}"sqlite"']),
     ('[server]\nredis_url = "redis://h"\n', [f'2: server.redis_url: {LATER}""']),
     ("[limits]\ntpm = 1\nconcurrency = 1\n", [f"2: limits.tpm: {LATER}0", f"3: limits.concurrency: {LATER}0"]),
-    (
-        '[providers.a]\nadapter = "m:C"\nproxy = "http://p"\n',
-        [f'2: providers.a.adapter: {LATER}""', f'3: providers.a.proxy: {LATER}""'],
-    ),
+    ('[providers.a]\nadapter = "m:C"\n', [f'2: providers.a.adapter: {LATER}""']),
     (route('strategy = "least-busy"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
     (route('strategy = "latency"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
     (route('strategy = "cost"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
@@ -460,7 +456,6 @@ SECRETS = [
         f"2: providers.a.headers.x: expected visible ASCII characters, got {HIDDEN}",
     ),
     ('[providers.a]\nheaders = "hunter2"\n', f"2: providers.a.headers: expected a table, got {HIDDEN}"),
-    ('[providers.a]\nproxy = "http://u:hunter2@p"\n', f'2: providers.a.proxy: {LATER}""'),
     ('[providers.a]\nbase_url = "htp://u:hunter2@p"\n', f"2: providers.a.base_url: {URL}{HIDDEN}"),
     ('[providers.a]\nbase_url = "h/?key=hunter2"\n', f"2: providers.a.base_url: {URL}{HIDDEN}"),
     ('[providers.a]\nbase_url = "sk-hunter2hunter2hunter2"\n', f"2: providers.a.base_url: {URL}{HIDDEN}"),

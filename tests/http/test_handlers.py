@@ -8,13 +8,14 @@ from collections.abc import Coroutine, Sequence
 from typing import Any, Final
 
 import pytest
+from msgspec import structs
 
 from polymux import __version__
-from polymux.engine import Engine
+from polymux.engine import Engine, Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.http import handlers
-from polymux.http.serve import Front
+from polymux.http.serve import Front, Settings
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
 from polymux.store.memory import LocalCounters, StaticKeys
@@ -37,6 +38,8 @@ class Exchange:
         self.status = 0
         self.head = b""
         self.sent = b""
+
+    started = False
 
     def respond(self, status: int, head: bytes, body: bytes) -> None:
         assert not self.status, "answered twice"
@@ -61,8 +64,8 @@ def front(**more: Any) -> Front:
     registry = Registry(routes, [source], Route("", ()), 1000)
     keys = StaticKeys([(SECRET, Key("static-1", "ada")), (LIMITED, Key("static-2", "bob", models=("sm*",)))])
     functions = Functions({"meow": lambda messages: "meow"})
-    engine = Engine({}, functions, Transport(), LocalCounters(), Ledger())
-    return Front(engine, registry, keys, {"sk-ant-": "anthropic"})
+    engine = Engine({}, Transport(), LocalCounters(), Ledger())
+    return Front(engine, Settings(Snapshot(registry, functions), keys, {"sk-ant-": "anthropic"}))
 
 
 def body(**members: Any) -> bytes:
@@ -88,14 +91,22 @@ def test_chat_runs_the_call() -> None:
         (body(), {"authorization": "Bearer x"}, "invalid_api_key"),
         (b"{", {"authorization": "Bearer x"}, "invalid_api_key"),  # no word about the body to strangers
         (b"{", {}, "invalid_json"),
-        (body(model="nothing"), {}, "model_not_found"),
-        (body(model="meow"), {"authorization": f"Bearer {LIMITED}"}, "model_not_allowed"),
     ],
 )
 def test_chat_refuses_before_anything_runs(sent: bytes, headers: dict[str, str], kind: str) -> None:
     with pytest.raises(Failure) as caught:
         handlers.chat(front(), Exchange("POST", body=sent, **headers), "")
     assert caught.value.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("model", "key", "kind"), [("nothing", SECRET, "model_not_found"), ("meow", LIMITED, "model_not_allowed")]
+)
+def test_a_name_that_cannot_be_used_leaves_a_record(model: str, key: str, kind: str) -> None:
+    exchange = Exchange("POST", body=body(model=model), authorization=f"Bearer {key}")
+    house = front()
+    run(handlers.chat(house, exchange, ""))
+    assert (json.loads(exchange.sent)["error"]["code"], house.engine._ledger.records[0].error_code) == (kind, kind)
 
 
 @pytest.mark.parametrize(("secret", "names"), [(SECRET, {"smart", "dumb", "meow", "a/b c"}), (LIMITED, {"smart"})])
@@ -153,7 +164,7 @@ def test_ready_until_the_end_begins() -> None:
 def test_the_page_shows_the_address_and_escapes_it(host: str) -> None:
     exchange = Exchange(host=host)
     house = front()
-    house.scheme = "https"
+    house.swap(structs.replace(house.settings, scheme="https"))
     handlers.page(house, exchange, "")
     text = exchange.sent.decode()
     assert "<script" not in text

@@ -7,10 +7,12 @@ from typing import Any, Final
 
 import pytest
 
+from polymux.engine import Snapshot
 from polymux.errors import Failure
+from polymux.functions import Functions
 from polymux.http import routes
 from polymux.http.routes import Row
-from polymux.http.serve import Front
+from polymux.http.serve import Front, Settings
 from polymux.routing.registry import Registry
 from polymux.types import Route
 
@@ -49,9 +51,8 @@ class Keys:
 
 def front(origins: tuple[str, ...] = ("*",)) -> Front:
     unused: Any = None
-    made = Front(unused, Registry([], [], Route("", ()), 0), Keys(), {})
-    made.origins = origins
-    return made
+    snapshot = Snapshot(Registry([], [], Route("", ()), 0), Functions({}))
+    return Front(unused, Settings(snapshot, Keys(), origins=origins))
 
 
 def serve(method: str, target: str, origins: tuple[str, ...] = ("*",), **headers: str) -> Exchange:

@@ -11,7 +11,7 @@ import polymux.providers
 from polymux.config import Config, ConfigError, Provider
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import Source, prefixes, rows, sources, with_path
-from polymux.types import Deployment, Quirks, Timeouts, Tls
+from polymux.types import Deployment, Link, Quirks, Timeouts
 
 TEXT = (Path(polymux.providers.__file__).parent / "providers.toml").read_text("utf-8")
 TABLE = rows(TEXT, DIALECTS)
@@ -120,7 +120,7 @@ def test_what_the_file_says_goes_before_the_row() -> None:
     ).templates[0]
     assert dict(template.headers)["x-version"] == "2"
     assert template.timeouts == timeouts
-    assert template.tls == Tls("ca.pem", "c", "k", False)
+    assert template.link == Link("ca.pem", "c", "k", False)
 
 
 @pytest.mark.parametrize(

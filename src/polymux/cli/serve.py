@@ -109,6 +109,7 @@ class _Server(uvicorn.Server):
         self._discovery.cancel()
         await super().shutdown(sockets)
         await self._front.engine.close()
+        self._front.snapshot.functions.close()
 
 
 def _listen(host: str, port: int) -> Socket:

@@ -15,9 +15,9 @@ import msgspec
 from polymux.config.dotenv import parse_dotenv
 from polymux.config.positions import Path, key_lines
 from polymux.config.values import (
-    FLAG,
     Bytes,
     Credential,
+    Flag,
     Function,
     HeaderName,
     HeaderValue,
@@ -109,7 +109,11 @@ class _Section(msgspec.Struct, frozen=True):
 
 
 class Server(_Section, frozen=True):
-    """Where the gateway listens and keeps its things. Paths are as written; `max_body` is in bytes; empty = off."""
+    """Where the gateway listens and keeps its things. Paths are as written; `max_body` is in bytes; empty = off.
+
+    `max_connections`: of clients, to one worker. `log`: a line for each request on stdout; auto = text on a terminal,
+    json elsewhere. `debug`: what passes between us and the upstreams on stderr, secrets masked.
+    """
 
     host: Word = "127.0.0.1"
     port: Port = 8000
@@ -123,6 +127,10 @@ class Server(_Section, frozen=True):
     functions_dir: str = ""
     tls_cert: str = ""
     tls_key: str = ""
+    unix_socket: str = ""
+    max_connections: Positive = 10_000
+    log: Literal["auto", "text", "json", "off"] = "auto"
+    debug: Flag = False
 
 
 class Auth(_Section, frozen=True):
@@ -173,6 +181,7 @@ class Provider(_Section, frozen=True):
     client_cert: str = ""
     client_key: str = ""
     proxy: Secret = ""
+    max_connections: Positive = 1000
     verify: bool = True
     timeouts: Timeouts | None = None
     adapter: str = ""
@@ -235,12 +244,10 @@ class Config(_Section, frozen=True):
 # The values that this version has, where it has not all of them yet. Who builds the rest widens or deletes the row.
 _AVAILABLE: Mapping[tuple[type, str], tuple[object, ...]] = MappingProxyType(
     {
-        (Server, "workers"): (1,),
         (Server, "database_url"): ("sqlite",),
         (Server, "redis_url"): ("",),
         (Limits, "tpm"): (0,),
         (Limits, "concurrency"): (0,),
-        (Provider, "proxy"): ("",),
         (Provider, "adapter"): ("",),
         (Model, "strategy"): ("weighted", "round-robin", "ordered"),
         (Model, "on_midstream_failure"): ("error",),
@@ -254,6 +261,7 @@ _AVAILABLE: Mapping[tuple[type, str], tuple[object, ...]] = MappingProxyType(
 _GENERAL = (
     ("HOST", Server, "host"),
     ("PORT", Server, "port"),
+    ("DEBUG", Server, "debug"),
     ("LOCAL_MODELS_DIR", Server, "models_dir"),
     ("RATE_LIMIT_REQUESTS", Limits, "rpm"),
 )
@@ -346,7 +354,7 @@ def _variables(walk: Walk, env: Mapping[str, str], rows: Iterable[tuple[str, typ
 
 def _rate_limit_enabled(walk: Walk, env: Mapping[str, str]) -> bool:
     text = env.get("RATE_LIMIT_ENABLED", "").strip() or "true"
-    return walk.value(Annotated[bool, FLAG], text, ("RATE_LIMIT_ENABLED",)) is not False
+    return walk.value(Flag, text, ("RATE_LIMIT_ENABLED",)) is not False
 
 
 def _preset(provider: Provider) -> Provider:

@@ -138,7 +138,6 @@ def _flag(value: object) -> bool:
 
 
 _LARGE = 2**53  # the largest whole number that JSON clients read exactly
-FLAG = Scalar("true or false", _flag)
 
 # What a plain annotation means. A float is always a time in seconds.
 SCALARS: Mapping[type, Scalar] = MappingProxyType(
@@ -154,6 +153,7 @@ SCALARS: Mapping[type, Scalar] = MappingProxyType(
 Positive = Annotated[int, whole(1, _LARGE, "a whole number, 1 or more")]
 Port = Annotated[int, whole(0, 65535, "a port from 1 to 65535 (0 lets the system choose)")]
 Bytes = Annotated[int, Scalar('a size such as "32MiB", "500KB" or a number of bytes, more than 0', _size)]
+Flag = Annotated[bool, Scalar("true or false", _flag)]  # a variable has no type of its own
 Url = Annotated[str, Scalar("a URL starting with http:// or https://", _url)]
 Word = Annotated[str, text("a string that is not blank", re.compile(r"\S(.*\S)?"))]
 Secret = Annotated[str, text("a string without control characters", secret=True)]

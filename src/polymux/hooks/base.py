@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from polymux.errors import Failure
 from polymux.schema.chat import Chunk
-from polymux.types import Call, Record
+from polymux.types import Call, Deployment, Record
 
 
 class Hook:
@@ -15,6 +18,12 @@ class Hook:
     def chunk(self, call: Call, chunk: Chunk) -> Chunk | None:
         """Each chunk on its way to the client; None drops it. Sends the call through the translated lane."""
         return chunk
+
+    def failed(self, call: Call, to: Deployment, failure: Failure) -> None:
+        """An attempt has failed, whether another follows or not. Quick, and without I/O that can wait."""
+
+    def ended(self, records: Sequence[Record]) -> None:
+        """The records of what ended in one turn of the loop, before the last bytes go out. Likewise quick."""
 
     async def settled(self, call: Call, record: Record) -> None:
         """After the last byte, never in its way."""

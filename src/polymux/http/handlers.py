@@ -28,22 +28,22 @@ def chat(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, Non
     key = front.key(exchange)
     call = front.surface.decode(exchange.body, exchange.id, key)
     call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
-    routes = front.registry.find(call.model, key)
-    return front.engine.run(call, front.surface, routes, exchange)
+    return front.engine.run(call, front.surface, front.snapshot, exchange)
 
 
 def models(front: Front, exchange: Exchange, rest: str) -> None:
     """The models that the key may use."""
-    names = front.registry.names(front.key(exchange))
-    exchange.respond(200, JSON, model_list(names, front.registry.created))
+    registry = front.snapshot.registry
+    names = registry.names(front.key(exchange))
+    exchange.respond(200, JSON, model_list(names, registry.created))
 
 
 def model(front: Front, exchange: Exchange, rest: str) -> None:
     """One model; its id may hold slashes, escaped or not."""
-    key = front.key(exchange)
-    route = front.registry.find(rest, key)[0]
-    owner = dict(front.registry.names(key)).get(rest, route.deployments[0].provider)
-    exchange.respond(200, JSON, msgspec.json.encode(model_object(rest, owner, front.registry.created)))
+    key, registry = front.key(exchange), front.snapshot.registry
+    route = registry.find(rest, key)[0]
+    owner = dict(registry.names(key)).get(rest, route.deployments[0].provider)
+    exchange.respond(200, JSON, msgspec.json.encode(model_object(rest, owner, registry.created)))
 
 
 def health(front: Front, exchange: Exchange, rest: str) -> None:
@@ -59,7 +59,7 @@ def ready(front: Front, exchange: Exchange, rest: str) -> None:
 def page(front: Front, exchange: Exchange, rest: str) -> None:
     """The status page: for people, without secrets."""
     host = escape(exchange.headers.get(b"host", b"127.0.0.1").decode("latin-1"))
-    body = _PAGE.replace("{version}", __version__).replace("{host}", host).replace("{scheme}", front.scheme)
+    body = _PAGE.replace("{version}", __version__).replace("{host}", host).replace("{scheme}", front.settings.scheme)
     exchange.respond(200, HTML, body.encode())
 
 

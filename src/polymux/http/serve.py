@@ -8,31 +8,49 @@ import traceback
 from collections.abc import Coroutine, Mapping
 from typing import Any
 
-from polymux.engine import Engine, failure_head
+import msgspec
+
+from polymux.engine import Engine, Snapshot, failure_head
 from polymux.errors import Failure
 from polymux.http.auth import authenticate
 from polymux.http.handlers import JSON
 from polymux.http.protocol import Exchange
 from polymux.http.routes import HOT, TABLE, match
-from polymux.routing.registry import Registry
 from polymux.store.base import Keys
 from polymux.surfaces.chat import Chat
 from polymux.types import Key
 
 
-class Front:
-    """Implements `protocol.Serving`. `registry` and `keys` are replaced whole when they change."""
+class Settings(msgspec.Struct, frozen=True):
+    """What the front goes by, as one value; a reload makes a new one.
 
-    def __init__(self, engine: Engine, registry: Registry, keys: Keys, foreign: Mapping[str, str]) -> None:
+    foreign: prefixes of providers' keys -> provider. admin: the digest of the admin key, empty = there is none.
+    origins: whose pages may call. max_body: bytes.
+    """
+
+    snapshot: Snapshot
+    keys: Keys
+    foreign: Mapping[str, str] = {}
+    admin: bytes = b""
+    origins: tuple[str, ...] = ("*",)
+    max_body: int = 32 * 1024 * 1024
+    scheme: str = "http"
+
+
+class Front:
+    """Implements `protocol.Serving`."""
+
+    def __init__(self, engine: Engine, settings: Settings) -> None:
         self.engine = engine
-        self.registry = registry
-        self.keys = keys
-        self.foreign = foreign
         self.surface = Chat()
-        self.origins: tuple[str, ...] = ("*",)
-        self.max_body = 32 * 1024 * 1024
-        self.scheme = "http"
         self.draining = False
+        self.swap(settings)
+
+    def swap(self, settings: Settings) -> None:
+        """From the next request on, these hold."""
+        self.settings = settings
+        self.snapshot = settings.snapshot
+        self.max_body = settings.max_body
 
     def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer now, or by the coroutine that is returned."""
@@ -69,7 +87,7 @@ class Front:
 
     def key(self, exchange: Exchange) -> Key:
         """Who calls. Raises `Failure`."""
-        return authenticate(exchange.headers, self.keys, self.foreign)
+        return authenticate(exchange.headers, self.settings.keys, self.settings.foreign)
 
     def _unserved(self, exchange: Exchange, rows: tuple[Any, ...]) -> None:
         """A preflight, a wrong method or an unknown path."""
@@ -90,9 +108,10 @@ class Front:
     def _cors(self, exchange: Exchange, preflight: str = "") -> bytes:
         """The headers that let a page of another origin call us (Fetch standard, CORS protocol)."""
         origin = exchange.headers[b"origin"]
-        if "*" in self.origins:
+        origins = self.settings.origins
+        if "*" in origins:
             allowed = b"*"
-        elif origin.decode("latin-1") in self.origins:
+        elif origin.decode("latin-1") in origins:
             allowed = origin
         else:
             return b"vary: origin\r\n"

@@ -14,7 +14,7 @@ from polymux import __version__
 from polymux import config as given
 from polymux.config import Config, ConfigError, Fault
 from polymux.providers.auth import SCHEMES
-from polymux.types import Deployment, Quirks, Tls
+from polymux.types import Deployment, Link, Quirks
 
 FUNCTIONS: Final = "functions"  # the built-in provider of function models
 
@@ -135,7 +135,7 @@ def _source(
             headers=(*SCHEMES[row.auth](key), *headers.items()),
             quirks=row.quirks,
             timeouts=one.timeouts or config.defaults.timeouts,
-            tls=Tls(one.ca_file, one.client_cert, one.client_key, one.verify),
+            link=Link(one.ca_file, one.client_cert, one.client_key, one.verify, one.proxy, one.max_connections),
         )
         for key in keys or ("",)
     )
