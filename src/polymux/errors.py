@@ -36,6 +36,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         # the client's key and rights
         "invalid_api_key": Kind(401, "authentication_error", "invalid_api_key"),
         "model_not_allowed": Kind(403, "permission_error", "model_not_allowed"),
+        "admin_key_not_set": Kind(403, "permission_error", "admin_key_not_set"),
         "model_not_found": Kind(404, _REQUEST, "model_not_found"),
         "not_found": Kind(404, _REQUEST, "not_found"),
         "method_not_allowed": Kind(405, _REQUEST, "method_not_allowed"),
@@ -51,10 +52,11 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "headers_too_large": Kind(431, _REQUEST, "headers_too_large"),
         "request_timeout": Kind(408, _REQUEST, "request_timeout"),
         "bad_request": Kind(400, _REQUEST, "bad_request"),
+        "invalid_configuration": Kind(400, _REQUEST, "invalid_configuration"),
         # what we ration, and ourselves
         "rate_limit_exceeded": Kind(429, "rate_limit_error", "rate_limit_exceeded", fault="gateway"),
         "budget_exceeded": Kind(402, "insufficient_quota", "budget_exceeded", fault="gateway"),
-        "overloaded": Kind(503, "server_error", "overloaded", fault="gateway"),
+        "overloaded": Kind(503, "server_error", "overloaded", "next", "gateway"),
         "internal_error": Kind(500, "server_error", "internal_error", fault="gateway"),
         # upstream: what an attempt can end with
         "context_length_exceeded": Kind(400, _REQUEST, "context_length_exceeded", "next"),

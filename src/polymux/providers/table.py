@@ -13,6 +13,7 @@ import msgspec
 from polymux import __version__
 from polymux import config as given
 from polymux.config import Config, ConfigError, Fault
+from polymux.providers import proxies
 from polymux.providers.auth import SCHEMES
 from polymux.types import Deployment, Link, Quirks
 
@@ -118,6 +119,7 @@ def _source(
     if not keys and row.auth != "optional":
         hint = f"give one, or set {row.env[0]}" if row.env else "give one"
         fault("api_key", f"is missing; {hint}")
+    link = _link(one, base, config.file, env, faults)
     if not base or (not keys and row.auth != "optional"):
         return None
     headers = {
@@ -135,7 +137,7 @@ def _source(
             headers=(*SCHEMES[row.auth](key), *headers.items()),
             quirks=row.quirks,
             timeouts=one.timeouts or config.defaults.timeouts,
-            link=Link(one.ca_file, one.client_cert, one.client_key, one.verify, one.proxy, one.max_connections),
+            link=link,
         )
         for key in keys or ("",)
     )
@@ -146,6 +148,19 @@ def _source(
         discover=one.models is None and row.discover,
         timed=one.timeouts is not None,
     )
+
+
+def _link(one: given.Provider, base: str, file: str, env: Mapping[str, str], faults: list[Fault]) -> Link:
+    try:
+        proxy = proxies.proxy(base, one.proxy, env)
+    except proxies.Unusable as error:
+        proxy = ""
+        fault = Fault(file, one.line, f"providers.{one.name}.proxy", str(error))
+        if error.variable:
+            fault = Fault("environment", 0, error.variable, str(error))
+        if fault not in faults:  # a variable is the same for all
+            faults.append(fault)
+    return Link(one.ca_file, one.client_cert, one.client_key, one.verify, proxy, one.max_connections)
 
 
 def with_path(base: str, path: str) -> str:
