@@ -24,6 +24,8 @@ from polymux.config.values import SCALARS, Bytes, Scalar
 from polymux.config.walk import Derived, hints
 from polymux.errors import KINDS
 from polymux.http.routes import TABLE
+from polymux.providers.dialects import DIALECTS
+from polymux.providers.fates import MESSAGES, PARAMETERS, Fate
 from polymux.providers.table import Row
 from polymux.types import Quirks
 
@@ -223,7 +225,7 @@ def routes_part(language: str) -> str:
     rows = (
         [
             code(shown_route(row.method, row.path, row.client)),
-            phrase("yes" if row.client else "no", language),
+            phrase("yes" if row.client else "admin_key" if row.path.startswith("/admin/") else "no", language),
             words("routes", f"{row.method} {row.path}", language),
         ]
         for row in TABLE
@@ -257,6 +259,7 @@ def _quirks(quirks: Quirks, language: str) -> str:
     ]
     found += [phrase("repair", language)] if quirks.repair else []
     found += [] if quirks.stream_usage else [phrase("no_stream_usage", language)]
+    found += [phrase("thinking", language)] if quirks.thinking else []
     return phrase("semicolon", language).join(found) or "—"
 
 
@@ -265,6 +268,27 @@ def _verified(verified: str, language: str) -> str:
     if kind == "transcript":
         return f"[{what.rpartition('/')[2]}](../../tests/transcripts/data/{what}/case.json)"
     return what or phrase("not_yet", language)
+
+
+# ---- parameters --------------------------------------------------------------------------------------------------
+
+
+def parameters_part(names: Sequence[str], language: str) -> str:
+    """The table of fates: a row for each parameter, a column for each dialect."""
+    head = [phrase("parameter", language), *DIALECTS]
+    columns = [(dialect, adapter.fates) for dialect, adapter in DIALECTS.items()]
+    rows = (
+        [code(name), *(_fate(dialect, name, fates[name], language) for dialect, fates in columns)] for name in names
+    )
+    return grid(head, rows)
+
+
+def _fate(dialect: str, name: str, fate: Fate, language: str) -> str:
+    to = phrase("fate_to", language).format(code(fate.to)) if fate.to and fate.to != name else ""
+    key = f"{dialect}.{name}"
+    unclear = fate.what in ("mapped", "emulated") and not to
+    how = words("parameters", key, language) if unclear or key in texts()["parameters"] else ""
+    return phrase(f"fate_{fate.what}", language) + to + (phrase("colon", language) + how if how else "")
 
 
 # ---- pages -------------------------------------------------------------------------------------------------------
@@ -276,6 +300,8 @@ PARTS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
         "errors": errors_part,
         "routes": routes_part,
         "presets": presets_part,
+        "messages": partial(parameters_part, MESSAGES),
+        "parameters": partial(parameters_part, [name for name in PARAMETERS if name not in MESSAGES]),
     }
 )
 
@@ -298,7 +324,7 @@ def _part(language: str, found: re.Match[str]) -> str:
 
 
 def unused() -> list[str]:
-    """Words about settings, errors, routes and variables that are no more."""
+    """Words about settings, errors, routes, variables and parameters that are no more."""
     found = [cls for cls, _ in tables(config.Config)]
     known = {
         "settings": {key_of(cls, name) for cls in found for name, hint in settings(cls) if _own(hint)},
@@ -306,6 +332,7 @@ def unused() -> list[str]:
         "errors": set(KINDS),
         "routes": {f"{row.method} {row.path}" for row in TABLE},
         "environment": set(environment()),
+        "parameters": {f"{dialect}.{name}" for dialect in DIALECTS for name in PARAMETERS},
     }
     return [
         f'tools/docs.toml: [{group}] has "{name}", which is no more'

@@ -44,6 +44,7 @@ class Quirks(msgspec.Struct, frozen=True):
     set: Mapping[str, Any] = {}
     repair: bool = False  # streams are decoded and normalised chunk by chunk instead of relayed untouched
     stream_usage: bool = True  # takes stream_options.include_usage
+    thinking: bool = False  # takes `thinking` as Anthropic writes it, and is switched off by it
     max_tokens: int = 4096  # where the dialect wants a limit and the client gave none
 
 

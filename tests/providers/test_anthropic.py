@@ -233,12 +233,34 @@ def test_an_unnamed_error_of_a_compatible_server_is_an_error() -> None:
         (529, "upstream_overloaded"),
     ],
 )
-@pytest.mark.parametrize("body", [b"", b"<html>sk-ant-abcdefgh123</html>", b'{"error":"text"}', b"[1]", b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"<html>sk-ant-abcdefgh123</html>", b'{"error":{}}', b"[1]", b"\xff"])
 def test_an_unreadable_error_still_says_its_status(status: int, kind: str, body: bytes) -> None:
     failure = ADAPTER.failure(status, {"content-type": "text/html"}, body)
     assert failure.kind == kind
     assert str(status) in failure.message
     assert "html>" not in failure.message
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ({"error": "m"}, "m"),
+        ({"detail": "m"}, "m"),
+        ([{"message": "m"}], "m"),
+        ({"error": {"message": "m", "code": 7}}, "m"),
+    ],
+)
+def test_errors_in_other_shapes_are_read_as_well(body: object, message: str) -> None:
+    """Proxies stand before this protocol, too."""
+    assert ADAPTER.failure(400, {}, json.dumps(body).encode()).message == message
+
+
+@pytest.mark.parametrize("status", [400, 429])
+def test_money_spent_is_no_fault_of_the_request_and_no_rate_limit(status: int) -> None:
+    text = "Your credit balance is too low to access the Anthropic API."
+    body = json.dumps({"type": "error", "error": {"type": "rate_limit_error", "message": text}}).encode()
+    failure = ADAPTER.failure(status, {}, body)
+    assert (failure.kind, failure.row.retry) == ("upstream_auth_failed", "next")
 
 
 @pytest.mark.parametrize(

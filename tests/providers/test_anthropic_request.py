@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from polymux.errors import Failure
-from polymux.providers.anthropic_request import FATES, generation, translate
+from polymux.providers.anthropic import Anthropic
+from polymux.providers.anthropic_request import generation, translate
 from polymux.schema.chat import ChatRequest
 from polymux.types import Deployment, Quirks
 
@@ -29,78 +30,7 @@ def run(
     return msgspec.json.decode(msgspec.json.encode(wire)), dropped
 
 
-# ---- fates -------------------------------------------------------------------------------------------------------
-
-# parameter -> a value that asks for something, and what must stand beside it for that
-EXAMPLES: dict[str, tuple[Any, dict[str, Any]]] = {
-    "model": ("other", {}),
-    "messages": ([{"role": "user", "content": "other"}], {}),
-    "audio": ({"voice": "v", "format": "wav"}, {}),
-    "frequency_penalty": (0.5, {}),
-    "function_call": ("auto", {"functions": [{"name": "f"}]}),
-    "functions": ([{"name": "f"}], {}),
-    "logit_bias": ({"1": 1}, {}),
-    "logprobs": (True, {}),
-    "max_completion_tokens": (77, {}),
-    "max_tokens": (77, {}),
-    "metadata": ({"a": "b"}, {}),
-    "modalities": (["text", "audio"], {}),
-    "moderation": ({"model": "m"}, {}),
-    "n": (2, {}),
-    "parallel_tool_calls": (False, {"tools": [TOOL]}),
-    "prediction": ({"type": "content", "content": "x"}, {}),
-    "presence_penalty": (1, {}),
-    "prompt_cache_key": ("k", {}),
-    "prompt_cache_options": ({"mode": "implicit"}, {}),
-    "prompt_cache_retention": ("24h", {}),
-    "reasoning_effort": ("low", {}),
-    "response_format": ({"type": "json_object"}, {}),
-    "safety_identifier": ("s", {}),
-    "seed": (0, {}),
-    "service_tier": ("default", {}),
-    "stop": ("END", {}),
-    "store": (True, {}),
-    "stream": (True, {}),
-    "stream_options": ({"include_usage": True}, {"stream": True}),
-    "temperature": (0.5, {}),
-    "tool_choice": ("required", {"tools": [TOOL]}),
-    "tools": ([TOOL], {}),
-    "top_k": (5, {}),
-    "top_logprobs": (3, {}),
-    "top_p": (0.5, {}),
-    "user": ("u", {}),
-    "verbosity": ("low", {}),
-    "web_search_options": ({}, {}),
-    "thinking": ({"type": "enabled", "budget_tokens": 2000}, {}),
-    "cache_control": ({"type": "ephemeral"}, {}),
-}
-
-
-def test_every_parameter_has_a_fate_and_an_example() -> None:
-    assert set(FATES) == set(ChatRequest.__struct_fields__) == set(EXAMPLES)
-    assert set(FATES.values()) == {"forwarded", "mapped", "emulated", "dropped", "refused"}
-
-
-@pytest.mark.parametrize("name", FATES)
-def test_a_parameter_meets_its_fate(name: str) -> None:
-    value, beside = EXAMPLES[name]
-    without, _ = run(beside)
-    if FATES[name] == "refused":
-        with pytest.raises(Failure) as caught:
-            run({**beside, name: value})
-        assert (caught.value.kind, caught.value.param) == ("unsupported_parameter", name)
-        return
-    body, dropped = run({**beside, name: value})
-    assert dropped == ((name,) if FATES[name] == "dropped" else ())
-    match FATES[name]:
-        case "dropped" | "emulated":
-            assert body == without
-        case "forwarded":
-            assert body[name] == value
-        case "mapped" if name == "model":
-            assert body["model"] == BUDGET
-        case "mapped":
-            assert body != without
+# ---- what is named as dropped (the table of parameters: test_fates.py) -----------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -132,28 +62,28 @@ def test_names_come_in_the_order_of_the_request() -> None:
 @pytest.mark.parametrize(
     ("model", "thinking", "sampling", "schemas", "hides"),
     [
-        ("claude-2.1", "", "any", False, False),
-        ("claude-instant-1.2", "", "any", False, False),
-        ("claude-3-opus-20240229", "", "any", False, False),
-        ("claude-3-5-sonnet-20241022", "", "any", False, False),
-        ("anthropic/claude-3.7-sonnet", "budget", "any", False, False),
-        ("claude-sonnet-4-20250514", "budget", "any", False, False),
-        ("claude-sonnet-4@20250514", "budget", "any", False, False),
-        ("claude-opus-4-1-20250805", "budget", "one", True, False),
-        ("anthropic.claude-haiku-4-5-20251001-v1:0", "budget", "one", True, False),
-        ("Claude-Sonnet-4-5", "budget", "one", True, False),
-        ("claude-sonnet-4-6", "adaptive", "one", True, False),
-        ("claude-opus-4-7", "adaptive", "", True, True),
-        ("claude-opus-4-8-20260401", "adaptive", "", True, True),
-        ("claude-sonnet-5", "adaptive", "", True, True),
-        ("claude-opus-5-5", "adaptive", "", True, True),
-        ("claude-opus-12", "adaptive", "", True, True),
-        ("claude-mythos-preview", "adaptive", "", True, True),
-        ("kimi-k2-thinking", "budget", "any", True, False),
+        ("claude-2.1", (), "any", False, False),
+        ("claude-instant-1.2", (), "any", False, False),
+        ("claude-3-opus-20240229", (), "any", False, False),
+        ("claude-3-5-sonnet-20241022", (), "any", False, False),
+        ("anthropic/claude-3.7-sonnet", ("enabled",), "any", False, False),
+        ("claude-sonnet-4-20250514", ("enabled",), "any", False, False),
+        ("claude-sonnet-4@20250514", ("enabled",), "any", False, False),
+        ("claude-opus-4-1-20250805", ("enabled",), "one", True, False),
+        ("anthropic.claude-haiku-4-5-20251001-v1:0", ("enabled",), "one", True, False),
+        ("Claude-Sonnet-4-5", ("enabled",), "one", True, False),
+        ("claude-sonnet-4-6", ("adaptive", "enabled"), "one", True, False),
+        ("claude-opus-4-7", ("adaptive",), "", True, True),
+        ("claude-opus-4-8-20260401", ("adaptive",), "", True, True),
+        ("claude-sonnet-5", ("adaptive",), "", True, True),
+        ("claude-opus-5-5", ("adaptive",), "", True, True),
+        ("claude-opus-12", ("adaptive",), "", True, True),
+        ("claude-mythos-preview", ("adaptive",), "", True, True),
+        ("kimi-k2-thinking", ("enabled", "adaptive"), "any", True, False),
     ],
 )
 def test_the_name_of_a_model_tells_what_it_takes(
-    model: str, thinking: str, sampling: str, schemas: bool, hides: bool
+    model: str, thinking: tuple[str, ...], sampling: str, schemas: bool, hides: bool
 ) -> None:
     kind = generation(model)
     assert (kind.thinking, kind.sampling, kind.schemas, kind.hides) == (thinking, sampling, schemas, hides)
@@ -211,7 +141,8 @@ def test_effort_is_named_where_a_model_cannot_think() -> None:
 
 def test_effort_and_a_schema_share_output_config() -> None:
     body, _ = run({"reasoning_effort": "low", "response_format": JSON_FORMAT}, ADAPTIVE)
-    assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": SCHEMA}}
+    schema = {"title": "n", **SCHEMA}
+    assert body["output_config"] == {"effort": "low", "format": {"type": "json_schema", "schema": schema}}
 
 
 @pytest.mark.parametrize(
@@ -237,6 +168,70 @@ def test_thinking_in_its_own_form_replaces_effort_on_models_with_a_budget() -> N
 def test_a_default_limit_makes_room_for_the_clients_own_budget(limit: int | None, max_tokens: int) -> None:
     body, _ = run({"thinking": enabled(40_000), "max_tokens": limit})
     assert (body["thinking"], body["max_tokens"]) == (enabled(40_000), max_tokens)
+
+
+@pytest.mark.parametrize(
+    ("model", "fields", "thinking", "effort", "dropped"),
+    [
+        # a budget where the model knows efforts only: the effort that it comes to
+        (ADAPTIVE, {"thinking": enabled(2048)}, {"type": "adaptive", "display": "summarized"}, "low", ()),
+        (ADAPTIVE, {"thinking": enabled(8192)}, {"type": "adaptive", "display": "summarized"}, "medium", ()),
+        (ADAPTIVE, {"thinking": enabled(8193)}, {"type": "adaptive", "display": "summarized"}, "high", ()),
+        (
+            ADAPTIVE,
+            {"thinking": {**enabled(2000), "display": "omitted"}, "reasoning_effort": "max"},
+            {"type": "adaptive", "display": "omitted"},
+            "max",
+            (),
+        ),
+        # adaptive where the model knows budgets only
+        (BUDGET, {"thinking": {"type": "adaptive"}}, enabled(4096), None, ()),
+        (BUDGET, {"thinking": {"type": "adaptive"}, "reasoning_effort": "low"}, enabled(1024), None, ()),
+        (BUDGET, {"thinking": {"type": "adaptive"}, "max_tokens": 1024}, None, None, ("thinking",)),
+        # both forms
+        ("claude-sonnet-4-6", {"thinking": enabled(2000)}, enabled(2000), None, ()),
+        ("claude-sonnet-4-6", {"thinking": {"type": "adaptive"}}, {"type": "adaptive"}, None, ()),
+        (FOREIGN, {"thinking": {"type": "adaptive"}}, {"type": "adaptive"}, None, ()),
+        # neither
+        (OLD, {"thinking": enabled(2000)}, None, None, ("thinking",)),
+        (OLD, {"thinking": {"type": "adaptive"}}, None, None, ("thinking",)),
+        (OLD, {"thinking": {"type": "disabled"}}, None, None, ()),
+        (OLD, {"reasoning_effort": "none"}, None, None, ()),
+        # kinds that are not known here are the API's to judge
+        (
+            ADAPTIVE,
+            {"thinking": {"type": "between_tools"}},
+            {"type": "between_tools", "display": "summarized"},
+            None,
+            (),
+        ),
+    ],
+)
+def test_thinking_takes_the_form_that_the_model_knows(
+    model: str, fields: dict[str, Any], thinking: Any, effort: str | None, dropped: tuple[str, ...]
+) -> None:
+    body, names = run(fields, model)
+    assert (body.get("thinking"), body.get("output_config", {}).get("effort"), names) == (thinking, effort, dropped)
+
+
+CALLED = [
+    {"role": "user", "content": "hi"},
+    {"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+    {"role": "tool", "tool_call_id": "c", "content": "r"},
+]
+
+
+@pytest.mark.parametrize("asked", [{"thinking": enabled(2000)}, {"reasoning_effort": "low"}])
+def test_thinking_stops_where_the_reasoning_before_a_call_was_not_brought_back(asked: dict[str, Any]) -> None:
+    body, dropped = run({"messages": CALLED, "tools": [TOOL], **asked})
+    assert "thinking" not in body
+    assert dropped == tuple(asked)
+    with_reasoning = [dict(message) for message in CALLED]
+    with_reasoning[1]["reasoning_details"] = [{"type": "thinking", "thinking": "hm", "signature": "s"}]
+    body, dropped = run({"messages": with_reasoning, "tools": [TOOL], **asked})
+    assert (body["thinking"]["type"], dropped) == ("enabled", ())
+    assert body["messages"][1]["content"][0] == with_reasoning[1]["reasoning_details"][0]
+    assert run({"messages": CALLED, "tools": [TOOL], "reasoning_effort": "low"}, ADAPTIVE)[1] == ()
 
 
 @pytest.mark.parametrize("choice", ["required", TOOL])
@@ -317,6 +312,55 @@ def test_service_tiers(tier: str, sent: str | None, dropped: tuple[str, ...]) ->
 
 def test_the_safety_identifier_goes_before_the_user() -> None:
     assert run({"user": "u", "safety_identifier": "s"})[0]["metadata"] == {"user_id": "s"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "dropped"),
+    [
+        ({"user": "u", "safety_identifier": "s"}, ("user",)),
+        ({"user": "s", "safety_identifier": "s"}, ()),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, ("max_tokens",)),
+        ({"max_tokens": 6, "max_completion_tokens": 6}, ()),
+        ({"functions": [{"name": "f"}], "tool_choice": "auto", "function_call": "none"}, ("function_call",)),
+        ({"web_search_options": {"search_context_size": "high"}}, ("web_search_options",)),
+        ({"web_search_options": {"search_context_size": "medium"}}, ()),
+        ({"stream": True, "stream_options": {"include_obfuscation": False}}, ()),
+    ],
+)
+def test_what_another_parameter_stands_in_the_way_of_is_named(fields: dict[str, Any], dropped: tuple[str, ...]) -> None:
+    assert run(fields)[1] == dropped
+
+
+# ---- what the provider's row says ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("quirks", "fields", "sent", "dropped"),
+    [
+        ({"drop": ("top_k", "metadata")}, {"top_k": 5, "user": "u"}, {}, ("top_k", "user")),
+        ({"drop": ("metadata",)}, {"safety_identifier": "s"}, {}, ("safety_identifier",)),
+        ({"drop": ("stop_sequences",)}, {"stop": "END", "seed": 1}, {}, ("seed", "stop")),
+        ({"drop": ("thinking",)}, {"reasoning_effort": "low", "max_tokens": 9000}, {}, ("reasoning_effort",)),
+        ({"rename": {"max_tokens": "limit"}}, {"max_tokens": 5}, {"limit": 5}, ()),
+        ({"clamp": {"temperature": (0.1, 0.9)}}, {"temperature": 1.0}, {"temperature": 0.9}, ("temperature",)),
+        ({"clamp": {"max_tokens": (1, 1000)}}, {"max_completion_tokens": 5000}, {}, ("max_completion_tokens",)),
+        ({"clamp": {"max_tokens": (1, 1000)}}, {}, {}, ()),  # it was our own limit
+        ({"set": {"speed": "fast"}}, {}, {"speed": "fast"}, ()),
+        ({"set": {"service_tier": "auto"}}, {"service_tier": "default"}, {"service_tier": "auto"}, ("service_tier",)),
+    ],
+)
+def test_a_rows_quirks_act_on_the_wire_and_are_told_in_the_clients_words(
+    quirks: dict[str, Any], fields: dict[str, Any], sent: dict[str, Any], dropped: tuple[str, ...]
+) -> None:
+    request = msgspec.convert({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}, ChatRequest)
+    to = Deployment("p/m", "p", BUDGET, "anthropic", quirks=Quirks(**quirks))
+    with pytest.raises(StopIteration) as stop:
+        next(Anthropic().flow(request, to))
+    wire = msgspec.json.decode(stop.value.value.body)
+    assert stop.value.value.dropped == dropped
+    assert {name: wire.get(name) for name in sent} == sent
+    assert not set(quirks.get("drop", ())) & wire.keys()
+    assert wire.get("max_tokens", 0) <= quirks.get("clamp", {}).get("max_tokens", (0, 1e9))[1]
 
 
 # ---- tools -------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from polymux.schema.chat import Message
 
 def turns(*messages: dict[str, Any]) -> list[dict[str, Any]]:
     """The turns as JSON."""
-    return msgspec.json.decode(msgspec.json.encode(conversation(msgspec.convert(messages, list[Message]))[1]))
+    return msgspec.json.decode(msgspec.json.encode(conversation(msgspec.convert(messages, list[Message]), set())[1]))
 
 
 def say(role: str, content: Any, **more: Any) -> dict[str, Any]:
@@ -171,7 +171,8 @@ def test_caching_is_marked_on_the_last_block() -> None:
     system, made = conversation(
         msgspec.convert(
             [say("system", parts, cache_control=mark), say("user", parts, cache_control=mark)], list[Message]
-        )
+        ),
+        set(),
     )
     assert [block.cache_control for block in system] == [None, mark]
     assert [block["cache_control"] for block in msgspec.to_builtins(made[0].content) if "cache_control" in block] == [
@@ -219,3 +220,48 @@ def test_messages_without_a_form_are_named(message: dict[str, Any], kind: str, p
     with pytest.raises(Failure) as caught:
         turns(HI, message)
     assert (caught.value.kind, caught.value.param) == (kind, param)
+
+
+# ---- what is lost is named ---------------------------------------------------------------------------------------
+
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+
+
+@pytest.mark.parametrize(
+    ("message", "names"),
+    [
+        (say("user", "hi", name="n"), {"messages[].name"}),
+        (say("developer", "hi", name="n"), {"messages[].name"}),
+        (say("assistant", "a", reasoning_content="hm"), {"messages[].reasoning_content"}),
+        (say("assistant", "a", reasoning="hm", reasoning_content=""), {"messages[].reasoning"}),
+        (say("assistant", "a", reasoning_content="hm", reasoning_details=[THOUGHT]), set()),
+        (say("assistant", "a", reasoning_details=[THOUGHT, {"type": "other"}]), {"messages[].reasoning_details"}),
+        (say("assistant", "a", tool_calls=[call("c") | {"extra_content": {}}]), set()),
+        (
+            say("assistant", "a", tool_calls=[call("c") | {"extra_content": {"s": 1}}]),
+            {"messages[].tool_calls[].extra_content"},
+        ),
+        (
+            say("user", [{"type": "image_url", "image_url": {"url": "https://x", "detail": "high"}}]),
+            {"messages[].content[].image_url.detail"},
+        ),
+        (say("user", [{"type": "image_url", "image_url": {"url": "https://x", "detail": "auto"}}]), set()),
+        (say("user", [{"type": "image_url", "image_url": "https://x"}]), set()),
+    ],
+)
+def test_what_a_message_loses_is_named(message: dict[str, Any], names: set[str]) -> None:
+    lost: set[str] = set()
+    conversation(msgspec.convert([HI, message], list[Message]), lost)
+    assert lost == names
+
+
+def test_the_name_on_a_result_only_repeats_the_calls() -> None:
+    lost: set[str] = set()
+    conversation(msgspec.convert([HI, calls("c"), result("c") | {"name": "f"}], list[Message]), lost)
+    assert lost == set()
+
+
+def test_what_was_said_in_audio_cannot_be_left_out() -> None:
+    with pytest.raises(Failure) as caught:
+        turns(HI, say("assistant", None, audio={"id": "a"}))
+    assert (caught.value.kind, caught.value.param) == ("unsupported_content", "messages[1].audio")

@@ -14,6 +14,7 @@ from polymux.schema.chat import (
     Choice,
     Chunk,
     ChunkChoice,
+    CustomCallDelta,
     Delta,
     FunctionCall,
     FunctionCallDelta,
@@ -56,6 +57,7 @@ REQUEST = {
             "reasoning_details": [{"type": "x"}],
         },
         {"role": "tool", "content": "r", "tool_call_id": "c"},
+        {"role": "assistant", "audio": {"id": "a"}},
     ],
     "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {"a": [1]}, "strict": False}},
     "stop": ["a"],
@@ -154,6 +156,11 @@ def test_a_fragment_of_a_call_has_its_index_and_its_arguments_even_when_empty() 
     }
 
 
+def test_a_fragment_of_a_custom_call() -> None:
+    fragment = ToolCallDelta(0, "c", "custom", custom=CustomCallDelta("f", ""))
+    assert wire(fragment) == {"index": 0, "id": "c", "type": "custom", "custom": {"name": "f", "input": ""}}
+
+
 @pytest.mark.parametrize(
     ("delta", "content"),
     [
@@ -167,6 +174,9 @@ def test_a_fragment_of_a_call_has_its_index_and_its_arguments_even_when_empty() 
         (Delta(reasoning_content="a"), True),
         (Delta(reasoning_details=[{"a": 1}]), True),
         (Delta(tool_calls=[ToolCallDelta(0)]), True),
+        (Delta(function_call=FunctionCallDelta("f")), True),
+        (Delta(audio={"id": "a"}), True),
+        (Delta(annotations=[{"a": 1}]), False),
     ],
 )
 def test_a_role_alone_is_not_content(delta: Delta, content: bool) -> None:

@@ -26,8 +26,10 @@ from polymux.surfaces.assemble import chunks_of, gather
 STEADY = settings(derandomize=True, deadline=None)
 TEXT = st.text(min_size=1, max_size=5)
 OBJECTS = st.lists(st.dictionaries(TEXT, st.integers()), min_size=1, max_size=2)
+AUDIO = st.fixed_dictionaries({"id": TEXT, "data": TEXT, "transcript": TEXT, "expires_at": st.integers()})
 CALLS = st.lists(
-    st.builds(
+    st.builds(lambda id_, name, said: ToolCall(id_, "custom", custom=CustomCall(name, said)), TEXT, TEXT, TEXT)
+    | st.builds(
         lambda id_, name, arguments, extra: ToolCall(
             id_, "function", FunctionCall(name, arguments), extra_content=extra
         ),
@@ -47,12 +49,17 @@ MESSAGES = st.builds(
     reasoning_details=st.just(msgspec.UNSET) | OBJECTS,
     tool_calls=st.just(msgspec.UNSET) | CALLS,
     annotations=st.just(msgspec.UNSET) | OBJECTS,
+    function_call=st.just(msgspec.UNSET) | st.builds(FunctionCall, TEXT, TEXT),
+    audio=st.just(msgspec.UNSET) | AUDIO,
 )
 LOGPROBS = st.none() | st.builds(lambda tokens: {"content": tokens, "refusal": None}, OBJECTS)
 RESPONSES = st.builds(
-    lambda parts, usage: ChatResponse("i", 1, "m", [Choice(n, *part) for n, part in enumerate(parts)], usage),
+    lambda parts, usage, tier: ChatResponse(
+        "i", 1, "m", [Choice(n, *part) for n, part in enumerate(parts)], usage, tier
+    ),
     st.lists(st.tuples(MESSAGES, st.sampled_from(["stop", "length"]), LOGPROBS), min_size=1, max_size=3),
     st.just(msgspec.UNSET) | st.builds(TokenUsage, *[st.integers(0, 9)] * 3),
+    st.just(msgspec.UNSET) | st.just("default"),
 )
 
 
@@ -118,4 +125,4 @@ def test_a_finish_that_is_missing_is_stop_and_choices_are_in_order() -> None:
 def test_calls_are_numbered_without_gaps() -> None:
     calls = [ToolCall("c", "custom", custom=CustomCall("f", "")), ToolCall("d", "function", FunctionCall("g", ""))]
     first = chunks_of(ChatResponse("i", 1, "m", [Choice(message=AnswerMessage(tool_calls=calls))]))[0]
-    assert [call.index for call in first.choices[0].delta.tool_calls] == [0]
+    assert [call.index for call in first.choices[0].delta.tool_calls] == [0, 1]

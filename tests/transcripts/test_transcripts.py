@@ -1,6 +1,7 @@
 """Every transcript through the pure readers: whole, byte by byte, and cut where the case says.
 
-`expect` is asserted member by member; `native_finish_reason` is not, because nothing keeps it.
+`expect` is asserted member by member. The value of `native_finish_reason` is only where answers are relayed untouched;
+`official_sdk` is about another reader.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import pytest
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic import Anthropic
 from polymux.providers.openai import OpenAI
+from polymux.schema.chat import ChatRequest
+from polymux.surfaces.chat import Chat
 from polymux.types import Call, Deployment, Key, Quirks
 from polymux.wire.mask import mask
 from polymux.wire.sse import Decoder
@@ -24,6 +27,19 @@ from polymux.wire.sse import Decoder
 DATA = Path(__file__).parent / "data"
 CASES = {f"{path.parent.parent.name}/{path.parent.name}": path.parent for path in sorted(DATA.glob("*/*/case.json"))}
 MODEL = "public-name"
+ASSERTED = {  # members of `expect` that some test below looks at
+    *(
+        "text",
+        "reasoning",
+        "refusal",
+        "tool_calls",
+        "tool_call_extra",
+        "finish_reason",
+        "native_finish_reason",
+        "usage",
+    ),
+    *("usage_normalized", "error", "terminated", "signatures", "redacted", "choices", "model_ids", "official_sdk"),
+}
 ANTHROPIC = {"anthropic"}
 
 Json = dict[str, Any]
@@ -191,6 +207,22 @@ def check_shape(chunks: list[Json], complete: bool) -> None:
             assert list(seen["calls"]) == list(range(len(seen["calls"])))
 
 
+def check_failure(expect: Json, failed: Exception | None) -> None:
+    """How a stream that did not end well ended: with the provider's own error where it sent one."""
+    error = expect.get("error")
+    if error is None:
+        assert isinstance(failed, Truncated)
+        return
+    assert isinstance(failed, Failure)
+    code, type_ = error.get("code"), error.get("type")
+    told = STREAMED.get(code) or STREAMED.get(type_) or "upstream_unavailable"
+    assert failed.kind == told
+
+
+# What an error inside a stream is, by its code or its type; any other is "unavailable".
+STREAMED = {"overloaded_error": "upstream_overloaded", "502": "upstream_unavailable", "429": "upstream_rate_limited"}
+
+
 def check_stream(expect: Json, chunks: list[Json], failed: Exception | None, normalized: bool) -> None:
     folded = fold(chunks)
     first = folded["choices"].get(0, {"text": "", "reasoning": "", "refusal": "", "calls": {}, "details": []})
@@ -200,7 +232,7 @@ def check_stream(expect: Json, chunks: list[Json], failed: Exception | None, nor
     if expect.get("terminated", True):
         assert failed is None
     else:
-        assert isinstance(failed, Failure | Truncated)
+        check_failure(expect, failed)
     if "finish_reason" in expect:
         assert first["finish"] == [expect["finish_reason"]]
     if "tool_calls" in expect:
@@ -220,6 +252,11 @@ def check_stream(expect: Json, chunks: list[Json], failed: Exception | None, nor
 # ---- tests -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", CASES)
+def test_nothing_that_a_transcript_expects_is_overlooked(name: str) -> None:
+    assert set(load(name)[0]["expect"]) <= ASSERTED
+
+
 @pytest.mark.parametrize(("name", "lane"), LANES)
 def test_a_stream_means_what_the_transcript_says(name: str, lane: Lane) -> None:
     case, body = load(name)
@@ -233,6 +270,58 @@ def test_a_stream_means_what_the_transcript_says(name: str, lane: Lane) -> None:
     ids = [call["id"] for way in results.values() for c in way[0].values() for call in c["calls"].values()]
     if all(want["id"] for want in case["expect"].get("tool_calls", [])) or not ids:
         assert all(result == results["whole"] for result in results.values())
+
+
+@pytest.mark.parametrize("name", [name for name in of_kind("stream") if name.startswith("openai/")])
+def test_a_relayed_stream_keeps_the_native_finish(name: str) -> None:
+    case, body = load(name)
+    chunks, _ = relayed(False)([body])
+    native = case["expect"].get("native_finish_reason")
+    finishes = {choice["finish_reason"] for chunk in chunks for choice in chunk["choices"]} - {None}
+    assert finishes == ({native} if native else finishes)
+
+
+REQUESTS = [
+    name
+    for name in CASES
+    if name.startswith("openai") and "/chat/completions" in load(name)[0]["path"] and "request" in load(name)[0]
+]
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_the_request_of_a_transcript_is_what_is_sent(name: str) -> None:
+    """As a client's own it is relayed whole, with the wish for usage, and translated as far as the pivot knows it."""
+    body = (CASES[name] / load(name)[0]["request"]).read_bytes()
+    asked = json.loads(body)
+    asked.setdefault("model", "in the path")  # Azure's
+    to = Deployment("p/m", "p", asked["model"], "openai", quirks=Quirks(thinking="thinking" in asked))
+    call = Chat().decode(json.dumps(asked).encode(), "1", Key("k", "k"))
+    if asked.get("stream"):
+        asked["stream_options"] = {**asked.get("stream_options", {}), "include_usage": True}
+    assert json.loads(OpenAI().relay(call, to).body) == asked
+    with pytest.raises(StopIteration) as stop:
+        next(OpenAI().flow(Chat().request(call), to))
+    known = msgspec.to_builtins(msgspec.convert(asked, ChatRequest))
+    assert json.loads(stop.value.value.body) == known
+    assert stop.value.value.dropped == ()
+    assert set(asked) - set(known) == set(Chat().unknown(call))
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("name", [name for name in of_kind("whole") if not name.startswith("anthropic/")])
+def test_a_whole_answer_is_relayed(name: str, repair: bool) -> None:
+    case, body = load(name)
+    out, usage = OpenAI().relay_whole(body, Deployment("p/m", "p", "m", "openai", quirks=Quirks(repair=repair)))
+    assert repair or out == body
+    choice = json.loads(out)["choices"][0]
+    assert (choice["message"]["content"] or "") == case["expect"]["text"]
+    assert choice["finish_reason"] == case["expect"]["finish_reason"]
+    check_calls(
+        [{"id": c["id"], **c["function"]} for c in choice["message"].get("tool_calls") or ()],
+        {"tool_calls": case["expect"].get("tool_calls", [])},
+    )
+    wanted = case["expect"]["usage"]
+    assert (usage.input, usage.output) == (wanted["prompt_tokens"], wanted["completion_tokens"])
 
 
 @pytest.mark.parametrize("name", of_kind("whole"))
@@ -264,6 +353,7 @@ TOLD_BY_CASE = {
     "anthropic/error-404": (404, "invalid_request_error", "model_not_found"),  # in OpenAI's terms
     "anthropic/error-413": (413, "invalid_request_error", "request_too_large"),
     "openai/error-400-context-length": CONTEXT,
+    "openai/error-429-insufficient-quota": (502, "upstream_error", "upstream_auth_failed"),  # our money is spent
     "openai-compat/llamacpp-error-context": CONTEXT,
     "openai-compat/vllm-error-400": CONTEXT,
     "openai-compat/gemini-layer-error-list": (502, "upstream_error", "upstream_auth_failed"),

@@ -12,13 +12,14 @@ from typing import Final
 import msgspec
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.anthropic_request import translate
+from polymux.providers.anthropic_fates import FATES
+from polymux.providers.anthropic_request import bent, translate
 from polymux.providers.base import Flow
-from polymux.providers.replies import KINDS, LONGEST, UNREADABLE, retry_after
+from polymux.providers.fates import Column, ordered
+from polymux.providers.replies import KINDS, LONGEST, SPENT, UNREADABLE, error_of, message_of, retry_after
 from polymux.schema.anthropic import (
     BlockKind,
     ErrorBody,
-    ErrorReply,
     Event,
     Json,
     ModelList,
@@ -45,13 +46,11 @@ from polymux.schema.chat import (
 from polymux.types import Deployment, WireRequest
 from polymux.wire.mask import mask
 
-_encode = msgspec.json.Encoder().encode
 _event = msgspec.json.Decoder(Event).decode
 _reply = msgspec.json.Decoder(Reply).decode
 _block = msgspec.json.Decoder(ReplyBlock).decode
 _kind = msgspec.json.Decoder(BlockKind).decode
 _json = msgspec.json.Decoder(Json).decode
-_error_reply = msgspec.json.Decoder(ErrorReply).decode
 _model_list = msgspec.json.Decoder(ModelList).decode
 
 
@@ -92,7 +91,7 @@ _SENT: Final[Mapping[int, tuple[int, str, str]]] = MappingProxyType(
         413: (413, _REQUEST, "request_too_large"),
     }
 )
-# A 400 has one type for everything; these phrases of its message tell what it is about.
+# A 400 has one type for everything; these phrases of its message tell what it is about. Spent money comes as 429 too.
 _TOO_LONG: Final = ("prompt is too long", "exceed context limit")
 _SPENT: Final = ("usage limits", "spend limit", "credit balance")
 
@@ -100,10 +99,18 @@ _SPENT: Final = ("usage limits", "spend limit", "credit balance")
 class Anthropic:
     """Implements `providers.base.Adapter`."""
 
+    @property
+    def fates(self) -> Column:
+        return FATES
+
     def flow(self, request: ChatRequest, to: Deployment) -> Flow:
         yield from ()  # no preparatory exchange
         wire, dropped = translate(request, to)
-        return WireRequest("POST", f"{to.base_url}/messages", to.headers, _encode(wire), dropped=dropped)
+        # the wire has the messages: while it is encoded, a large image need not be held once more
+        request = msgspec.structs.replace(request, messages=[])
+        body, lost = bent(wire, request, to.quirks)
+        dropped = ordered({*dropped, *lost}) if lost else dropped
+        return WireRequest("POST", f"{to.base_url}/messages", to.headers, body, dropped=dropped)
 
     def read(self, body: bytes, model: str, created: int) -> ChatResponse:
         return _read(body, model, created)
@@ -112,13 +119,10 @@ class Anthropic:
         return Reader(model, created)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
-        try:
-            error = _error_reply(body).error
-        except UNREADABLE:
-            what = headers.get("content-type", "").partition(";")[0] or "a body of unknown type"
-            text = f"the upstream answered with status {status} and {what if body.strip() else 'no body'}"
-            error = ErrorBody(message=f"{text} instead of an error in JSON")
-        return _failure(status, error, retry_after(headers))
+        error = error_of(body)
+        kind = error.get("type")
+        said = ErrorBody(kind if isinstance(kind, str) else "", message_of(error, status, headers, body))
+        return _failure(status, said, retry_after(headers))
 
     def models(self, to: Deployment) -> WireRequest:
         return WireRequest("GET", f"{to.base_url}/models?limit=1000", to.headers, framing="whole")
@@ -132,14 +136,13 @@ class Anthropic:
 
 def _failure(status: int, error: ErrorBody, pause: float | None = None) -> Failure:
     message = mask(error.message[:LONGEST]) or f"the upstream answered with status {status} and gave no reason"
-    kind = KINDS.get(status)
+    kind, lower = KINDS.get(status), message.lower()
+    if error.type in SPENT or (status in (400, 429) and any(phrase in lower for phrase in _SPENT)):
+        return Failure("upstream_auth_failed", message)
     if kind or not 400 <= status < 500:
         return Failure(kind or "upstream_unavailable", message, retry_after=pause)
-    lower = message.lower()
     if status == 400 and any(phrase in lower for phrase in _TOO_LONG):
         return Failure("context_length_exceeded", message, param="messages")
-    if status == 400 and any(phrase in lower for phrase in _SPENT):
-        return Failure("upstream_auth_failed", message)
     return Failure("upstream_rejected", message, sent=_SENT.get(status, (status, error.type or None, None)))
 
 

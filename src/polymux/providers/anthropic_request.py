@@ -13,7 +13,11 @@ from typing import Any, Final
 import msgspec
 
 from polymux.errors import Failure
+from polymux.providers.anthropic_fates import FATES
 from polymux.providers.anthropic_turns import conversation
+from polymux.providers.fates import asks, ordered
+from polymux.providers.quirks import bend
+from polymux.providers.reasoning import BUDGETS, effort_of
 from polymux.schema.anthropic import (
     MessagesRequest,
     Metadata,
@@ -26,96 +30,46 @@ from polymux.schema.anthropic import (
     UserLocation,
     WebSearchTool,
 )
-from polymux.schema.chat import ChatRequest, FunctionDef
-from polymux.types import Deployment
+from polymux.schema.chat import ChatRequest, FunctionDef, JsonSchema
+from polymux.types import Deployment, Quirks
+from polymux.wire import splice
 
-# What becomes of every parameter: forwarded (same meaning), mapped (another form, maybe narrower), emulated (Polymux
-# brings it about), dropped (named in `WireRequest.dropped`) or refused (dropping it would break the client).
-FATES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "model": "mapped",
-        "messages": "mapped",
-        "audio": "dropped",
-        "frequency_penalty": "dropped",
-        "function_call": "mapped",
-        "functions": "mapped",
-        "logit_bias": "dropped",
-        "logprobs": "refused",
-        "max_completion_tokens": "mapped",
-        "max_tokens": "forwarded",
-        "metadata": "dropped",
-        "modalities": "dropped",
-        "moderation": "dropped",
-        "n": "refused",
-        "parallel_tool_calls": "mapped",
-        "prediction": "dropped",
-        "presence_penalty": "dropped",
-        "prompt_cache_key": "dropped",
-        "prompt_cache_options": "dropped",
-        "prompt_cache_retention": "dropped",
-        "reasoning_effort": "mapped",
-        "response_format": "mapped",
-        "safety_identifier": "mapped",
-        "seed": "dropped",
-        "service_tier": "mapped",
-        "stop": "mapped",
-        "store": "dropped",
-        "stream": "forwarded",
-        "stream_options": "emulated",
-        "temperature": "mapped",
-        "tool_choice": "mapped",
-        "tools": "mapped",
-        "top_k": "forwarded",
-        "top_logprobs": "dropped",
-        "top_p": "forwarded",
-        "user": "mapped",
-        "verbosity": "dropped",
-        "web_search_options": "mapped",
-        "thinking": "forwarded",
-        "cache_control": "forwarded",
-    }
-)
-
-# Values that ask for nothing: neither refused nor named as dropped.
-_NEUTRAL: Final[Mapping[str, Any]] = MappingProxyType(
-    {
-        "frequency_penalty": 0,
-        "logit_bias": {},
-        "logprobs": False,
-        "metadata": {},
-        "modalities": ["text"],
-        "n": 1,
-        "presence_penalty": 0,
-        "store": False,
-        "top_logprobs": 0,
-        "verbosity": "medium",
-    }
+# What is judged by its name alone: the parameters of the top level that have no form here.
+_JUDGED: Final = tuple(
+    (name, fate.what == "refused")
+    for name, fate in FATES.items()
+    if fate.what in ("dropped", "refused") and name in ChatRequest.__struct_fields__
 )
 
 
 class Generation(msgspec.Struct, frozen=True):
     """What the models up to `until` take.
 
-    thinking: "" (none), "budget" (a number of tokens) or "adaptive" (an effort). sampling: "any", "one" (temperature
-    or top_p) or "" (default values only). schemas: structured output. hides: reasoning is left out unless asked for.
+    thinking: the types that switch it on, first the one to ask for: "enabled" (a number of tokens), "adaptive" (an
+    effort). sampling: "any", "one" (temperature or top_p) or "" (default values only). schemas: structured output.
+    hides: reasoning is left out unless asked for.
     """
 
-    thinking: str
+    thinking: tuple[str, ...]
     sampling: str
     schemas: bool
     hides: bool = False
     until: tuple[int, int] = (99, 99)
 
+    @property
+    def efforts(self) -> bool:
+        return self.thinking[:1] == ("adaptive",)
 
-_NEWEST: Final = Generation("adaptive", "", True, hides=True)  # 4.7 on, and every Claude not known yet
+
+_NEWEST: Final = Generation(("adaptive",), "", True, hides=True)  # 4.7 on, and every Claude not known yet
 _GENERATIONS: Final = (
-    Generation("", "any", False, until=(3, 6)),
-    Generation("budget", "any", False, until=(4, 0)),
-    Generation("budget", "one", True, until=(4, 5)),
-    Generation("adaptive", "one", True, until=(4, 6)),
+    Generation((), "any", False, until=(3, 6)),
+    Generation(("enabled",), "any", False, until=(4, 0)),
+    Generation(("enabled",), "one", True, until=(4, 5)),
+    Generation(("adaptive", "enabled"), "one", True, until=(4, 6)),
     _NEWEST,
 )
-_COMPATIBLE: Final = Generation("budget", "any", True)  # other vendors' models behind this protocol
+_COMPATIBLE: Final = Generation(("enabled", "adaptive"), "any", True)  # other vendors' models behind this protocol
 
 _VERSION: Final = re.compile(r"claude-v?(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"  # the API version that removed temperature, top_p and top_k
@@ -135,9 +89,6 @@ def generation(model: str) -> Generation:
 _EFFORTS: Final[Mapping[str, str]] = MappingProxyType(
     {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 )
-_BUDGETS: Final[Mapping[str, int]] = MappingProxyType(
-    {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16_384, "xhigh": 32_768, "max": 1_000_000}
-)
 _LEAST: Final = 1024  # tokens: the smallest budget, and what is kept for the answer itself
 _LARGEST: Final = 32_000  # max_tokens that every model with a budget takes
 
@@ -153,8 +104,31 @@ _FREE_INPUT: Final[Mapping[str, Any]] = MappingProxyType(
 )
 
 
+_NONE: Final = Quirks()
+_encode = msgspec.json.Encoder().encode
+
+
+def bent(wire: MessagesRequest, asked: ChatRequest, quirks: Quirks) -> tuple[bytes, tuple[str, ...]]:
+    """The body to send, with what the provider's row says, and the parameters of `asked` that it lacks for that."""
+    body = _encode(wire)
+    if quirks == _NONE:
+        return body, ()
+    fields: dict[str, Any] = dict(splice.parse(body))
+    lost = {name for member in bend(fields, quirks) for name in _askers(member, asked)}
+    return splice.build(fields), ordered(lost)
+
+
+def _askers(member: str, request: ChatRequest) -> list[str]:
+    """The parameters of this request that became a member of the wire's top level; none where it is only our own."""
+    return [
+        name
+        for name in ChatRequest.__struct_fields__
+        if (FATES[name].to or name).partition(".")[0] == member and getattr(request, name) is not None
+    ]
+
+
 def translate(request: ChatRequest, to: Deployment) -> tuple[MessagesRequest, tuple[str, ...]]:
-    """The wire request and the names of what it lacks, in the order of `ChatRequest`.
+    """The wire request and the names of what it lacks, in the order of the table.
 
     Raises `Failure` for what has no form here: n > 1, logprobs, content of an unknown kind, malformed choices.
     """
@@ -171,9 +145,11 @@ class _Translation:
         self.sampling = self.kind.sampling
         if dict(to.headers).get("anthropic-version", "") >= _NO_SAMPLING_SINCE:
             self.sampling = ""
-        system, turns = conversation(request.messages)
+        system, turns = conversation(request.messages, self.dropped)
         limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
         self.limited = limit is not None
+        if request.max_tokens not in (None, limit):
+            self.dropped.add("max_tokens")
         self.wire = MessagesRequest(to.model, to.quirks.max_tokens if limit is None else limit, turns, system)
 
     def run(self) -> tuple[MessagesRequest, tuple[str, ...]]:
@@ -184,18 +160,17 @@ class _Translation:
         self._response_format()
         self._thinking()
         self._sampling()
-        return self.wire, tuple(name for name in ChatRequest.__struct_fields__ if name in self.dropped)
+        return self.wire, ordered(self.dropped)
 
     def _judge(self) -> None:
-        for name, fate in FATES.items():
-            if fate not in ("dropped", "refused"):
-                continue
-            value = getattr(self.ask, name)
-            if value is None or value == _NEUTRAL.get(name):
-                continue
-            if fate == "refused":
-                raise Failure("unsupported_parameter", f"this model does not take '{name}'", param=name)
-            self.dropped.add(name)
+        for name, refused in _JUDGED:
+            if asks(name, getattr(self.ask, name)):
+                if refused:
+                    raise Failure("unsupported_parameter", f"this model does not take '{name}'", param=name)
+                self.dropped.add(name)
+        options = self.ask.stream_options
+        if options and asks("stream_options.include_obfuscation", options.include_obfuscation):
+            self.dropped.add("stream_options.include_obfuscation")
 
     def _plain(self) -> None:
         ask, wire = self.ask, self.wire
@@ -203,6 +178,8 @@ class _Translation:
         wire.cache_control = ask.cache_control
         if user := ask.safety_identifier or ask.user:
             wire.metadata = Metadata(user)
+            if ask.user not in (None, user):
+                self.dropped.add("user")
         if ask.service_tier is not None:
             wire.service_tier = _TIERS.get(ask.service_tier)
             if wire.service_tier is None:
@@ -219,6 +196,8 @@ class _Translation:
                 wire = self._function(tool.function)
             elif tool.custom:
                 wire = Tool(tool.custom.name, dict(_FREE_INPUT), tool.custom.description)
+                if asks("tools[].custom.format", tool.custom.format):
+                    self.dropped.add("tools[].custom.format")
             else:
                 raise Failure("invalid_value", f"a tool of type '{tool.type}' is not known", param=f"tools[{n}]")
             wire.cache_control = tool.cache_control
@@ -226,17 +205,23 @@ class _Translation:
         tools += [self._function(function) for function in self.ask.functions or ()]
         if self.ask.web_search_options is not None:
             tools.append(_web_search(self.ask.web_search_options))
+            if self.ask.web_search_options.get("search_context_size") not in (None, "medium"):
+                self.dropped.add("web_search_options")
         self.wire.tools = tools
 
     def _function(self, function: FunctionDef) -> Tool:
         schema = {**_NO_PARAMETERS, **(function.parameters or {})}
         strict = True if function.strict and self.kind.schemas else None
+        if function.strict and not strict:
+            self.dropped.add("tools[].function.strict")
         return Tool(function.name, schema, function.description, strict)
 
     def _tool_choice(self) -> None:
         name = "tool_choice" if self.ask.tool_choice is not None else "function_call"
         asked = getattr(self.ask, name)
         choice = None if asked is None else self._choice(asked, name)
+        if name == "tool_choice" and self.ask.function_call is not None:
+            self.dropped.add("function_call")
         if not self.wire.tools:
             return  # a choice among no tools is an error at Anthropic and means nothing
         if self.ask.parallel_tool_calls is False:
@@ -267,7 +252,7 @@ class _Translation:
             return
         if form.type not in ("json_object", "json_schema"):
             raise Failure("invalid_value", f"unknown type '{form.type}'", param="response_format.type")
-        schema = form.json_schema.schema if form.json_schema else None
+        schema = _titled(form.json_schema) if form.json_schema else None
         if schema and self.kind.schemas:
             self.wire.output_config = OutputConfig(format=OutputFormat(schema))
             return
@@ -277,28 +262,48 @@ class _Translation:
         self.wire.system = [*self.wire.system, TextBlock(text)]
 
     def _thinking(self) -> None:
-        """Thinking in the form the model takes; `thinking` in Anthropic's own form wins over `reasoning_effort`."""
+        """Thinking in a form that the model takes; `thinking` in Anthropic's own goes before `reasoning_effort`."""
         ask, wire, effort = self.ask, self.wire, self.ask.reasoning_effort or ""
         if effort not in ("", "none", *_EFFORTS):
             raise Failure("invalid_value", f"unknown effort '{effort}'", param="reasoning_effort")
-        adaptive = self.kind.thinking == "adaptive"
-        if ask.thinking:
-            wire.thinking = dict(ask.thinking)
-            budget = ask.thinking.get("budget_tokens")
+        own = ask.thinking or {}
+        if own and self._takes(own):
+            wire.thinking = dict(own)
+            budget = own.get("budget_tokens")
             self._make_room(budget if isinstance(budget, int) else 0)
         else:
+            effort = effort or effort_of(own) or ""
             wire.thinking = self._from_effort(effort)
-        if adaptive and effort in _EFFORTS:
+            if wire.thinking and "display" in own:
+                wire.thinking["display"] = own["display"]
+            own = {}
+        if self.kind.efforts and effort in _EFFORTS:
             wire.output_config = wire.output_config or OutputConfig()
             wire.output_config.effort = _EFFORTS[effort]
-        elif effort in _EFFORTS and (ask.thinking or not wire.thinking):
+        elif ask.reasoning_effort in _EFFORTS and (own or not wire.thinking):
             self.dropped.add("reasoning_effort")
+        self._settle_thinking()
+
+    def _takes(self, thinking: dict[str, Any]) -> bool:
+        """Whether the model takes this `thinking`; what is no known way to switch it on is for the API to judge."""
+        kind, known = thinking.get("type"), self.kind.thinking
+        return bool(known) and (kind in known or kind not in ("enabled", "adaptive"))
+
+    def _settle_thinking(self) -> None:
+        """What thinking cannot stand beside, and what is told of it when it gives way."""
+        ask, wire = self.ask, self.wire
+        asked = "thinking" if ask.thinking else "reasoning_effort"
         if self._is_thinking() and wire.tool_choice and wire.tool_choice.type in ("any", "tool"):
             # Both together are an error. A client relies on the call it forces more than on the reasoning before it.
-            wire.thinking = {"type": "disabled"} if adaptive else None
-            self.dropped.add("thinking" if ask.thinking else "reasoning_effort")
+            wire.thinking = {"type": "disabled"} if self.kind.efforts else None
+            self.dropped.add(asked)
+        if wire.thinking and wire.thinking.get("type") == "enabled" and self._lacks_reasoning():
+            wire.thinking = None
+            self.dropped.add(asked)
         if wire.thinking and self._is_thinking() and self.kind.hides:
             wire.thinking.setdefault("display", "summarized")
+        if ask.thinking and not self._is_thinking() and effort_of(ask.thinking) != "none":
+            self.dropped.add("thinking")
 
     def _is_thinking(self) -> bool:
         thinking = self.wire.thinking
@@ -306,16 +311,16 @@ class _Translation:
 
     def _from_effort(self, effort: str) -> dict[str, Any] | None:
         """`thinking` for an effort. A budget must fit in max_tokens, which is raised only if the client set none."""
-        wire, thinking = self.wire, self.kind.thinking
-        if effort == "none" and thinking == "adaptive":
+        wire = self.wire
+        if effort == "none" and self.kind.efforts:
             return {"type": "disabled"}
-        if effort not in _EFFORTS or not thinking:
+        if effort not in _EFFORTS or not self.kind.thinking:
             return None
-        budget = _BUDGETS[effort]
+        budget = BUDGETS[effort]
         self._make_room(min(budget, _LARGEST - wire.max_tokens))
-        if thinking == "adaptive":
+        if self.kind.efforts:
             return {"type": "adaptive"}
-        if wire.max_tokens <= _LEAST or self._lacks_reasoning():
+        if wire.max_tokens <= _LEAST:
             return None
         return {"type": "enabled", "budget_tokens": max(_LEAST, min(budget, wire.max_tokens - _LEAST))}
 
@@ -353,6 +358,12 @@ class _Translation:
             setattr(self.wire, name, None)
             if getattr(self.ask, name) not in (None, _DEFAULT_SAMPLING.get(name)):
                 self.dropped.add(name)
+
+
+def _titled(form: JsonSchema) -> dict[str, Any] | None:
+    """The schema with its name and description inside, for an API that has no other place for them."""
+    words = {"title": form.name, "description": form.description}
+    return {**{word: text for word, text in words.items() if text}, **form.schema} if form.schema else None
 
 
 def _web_search(options: dict[str, Any]) -> WebSearchTool:

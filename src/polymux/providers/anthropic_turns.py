@@ -15,6 +15,7 @@ from typing import Final, Literal
 import msgspec
 
 from polymux.errors import Failure
+from polymux.providers.fates import asks
 from polymux.schema.anthropic import (
     Base64Source,
     Block,
@@ -44,32 +45,37 @@ _DATA_URI: Final = re.compile(r"data:([^;,]*)[^,]*;base64,", re.IGNORECASE)
 _PDF_BASE64: Final = "JVBERi"  # "%PDF" and what must follow, for files that come without a data URI
 _FOREIGN: Final = re.compile(r"[^A-Za-z0-9_-]")  # what a tool call's id must not hold
 _EPHEMERAL: Final[Mapping[str, str]] = MappingProxyType({"type": "ephemeral"})
+_DETAIL: Final = "messages[].content[].image_url.detail"
 _OPENING: Final = "."  # a conversation must open with something from the user
 
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def conversation(messages: Sequence[Message]) -> tuple[list[TextBlock], list[Turn]]:
-    """The system prompt and the turns. Raises `Failure` for content that has no form here."""
-    talk = _Conversation()
+def conversation(messages: Sequence[Message], lost: set[str]) -> tuple[list[TextBlock], list[Turn]]:
+    """The system prompt and the turns. What they lack is added to `lost`, by its name in the table of parameters.
+    Raises `Failure` for content that has no form here."""
+    talk = _Conversation(lost)
     for n, message in enumerate(messages):
         talk.add(message, f"messages[{n}]")
     return talk.system, talk.finished()
 
 
 class _Conversation:
-    def __init__(self) -> None:
+    def __init__(self, lost: set[str]) -> None:
+        self.lost = lost
         self.system: list[TextBlock] = []
         self.turns: list[Turn] = []
         self._ids: dict[str, str] = {}  # the client's id of a call -> ours
         self._legacy = ""  # id of the last call that came as `function_call`, which has none
 
     def add(self, message: Message, where: str) -> None:
+        if message.name and message.role not in ("tool", "function"):  # there it only repeats the call's
+            self.lost.add("messages[].name")
         match message.role:
             case "system" | "developer":
                 self._add_system(message, where)
             case "user":
-                self._extend("user", _content(message, where), message.cache_control)
+                self._extend("user", self._content(message, where), message.cache_control)
             case "assistant":
                 self._add_assistant(message, where)
             case "tool":
@@ -103,7 +109,7 @@ class _Conversation:
             self.turns.append(Turn(role, list(blocks)))
 
     def _add_system(self, message: Message, where: str) -> None:
-        blocks = _content(message, where)
+        blocks = self._content(message, where)
         texts = [block for block in blocks if isinstance(block, TextBlock)]
         if len(texts) < len(blocks):
             raise Failure("unsupported_content", "a system message can hold text only", param=where)
@@ -115,8 +121,11 @@ class _Conversation:
         self.system += texts
 
     def _add_assistant(self, message: Message, where: str) -> None:
-        blocks: list[Block] = [block for block in message.reasoning_details or () if _is_reasoning(block)]
-        blocks += _content(message, where)
+        if message.audio:
+            what = "this model does not know what was said in audio before"
+            raise Failure("unsupported_content", what, param=f"{where}.audio")
+        blocks = self._reasoning(message)
+        blocks += self._content(message, where)
         if message.refusal and message.refusal.strip():
             blocks.append(TextBlock(message.refusal))
         for n, call in enumerate(message.tool_calls or ()):
@@ -127,7 +136,20 @@ class _Conversation:
             blocks.append(ToolUseBlock(self._legacy, legacy.name, _input(legacy.arguments)))
         self._extend("assistant", blocks, message.cache_control)
 
+    def _reasoning(self, message: Message) -> list[Block]:
+        """The reasoning that Anthropic takes back. Without its signature it is of no use there."""
+        given = message.reasoning_details or []
+        blocks: list[Block] = [block for block in given if _is_reasoning(block)]
+        if len(blocks) < len(given):
+            self.lost.add("messages[].reasoning_details")
+        if not blocks:
+            told = {"reasoning_content": message.reasoning_content, "reasoning": message.reasoning}
+            self.lost.update(f"messages[].{name}" for name, text in told.items() if text)
+        return blocks
+
     def _call(self, call: ToolCall, where: str) -> ToolUseBlock:
+        if call.extra_content:
+            self.lost.add("messages[].tool_calls[].extra_content")
         if call.function:
             return ToolUseBlock(self._id(call.id), call.function.name, _input(call.function.arguments))
         if call.custom:
@@ -136,8 +158,21 @@ class _Conversation:
         raise Failure("invalid_value", f"a call of type '{call.type}' is not known", param=where)
 
     def _add_result(self, call: str, message: Message, where: str) -> None:
-        content = message.content if isinstance(message.content, str) else _content(message, where)
+        content = message.content if isinstance(message.content, str) else self._content(message, where)
         self._extend("user", [ToolResultBlock(call, content or "")], message.cache_control)
+
+    def _content(self, message: Message, where: str) -> list[ContentBlock]:
+        """A message's content without blank texts, which the API refuses."""
+        if isinstance(message.content, str):
+            return [TextBlock(message.content)] if message.content.strip() else []
+        blocks = []
+        for n, part in enumerate(message.content or ()):
+            if block := _block(part, f"{where}.content[{n}]"):
+                block.cache_control = part.cache_control or (dict(_EPHEMERAL) if part.prompt_cache_breakpoint else None)
+                blocks.append(block)
+            if isinstance(part.image_url, ImageURL) and asks(_DETAIL, part.image_url.detail):
+                self.lost.add(_DETAIL)
+        return blocks
 
     def _id(self, given: str) -> str:
         """`given` in the letters the API takes, the same for a call and its result and for no other call."""
@@ -175,18 +210,6 @@ def _input(arguments: str) -> msgspec.Raw:
     except (msgspec.DecodeError, RecursionError):
         return msgspec.Raw(msgspec.json.encode({"_raw": arguments}))
     return msgspec.Raw(arguments.encode())
-
-
-def _content(message: Message, where: str) -> list[ContentBlock]:
-    """A message's content without blank texts, which the API refuses."""
-    if isinstance(message.content, str):
-        return [TextBlock(message.content)] if message.content.strip() else []
-    blocks = []
-    for n, part in enumerate(message.content or ()):
-        if block := _block(part, f"{where}.content[{n}]"):
-            block.cache_control = part.cache_control or (dict(_EPHEMERAL) if part.prompt_cache_breakpoint else None)
-            blocks.append(block)
-    return blocks
 
 
 def _block(part: Part, where: str) -> ContentBlock | None:

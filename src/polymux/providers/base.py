@@ -6,6 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 from polymux.errors import Failure
+from polymux.providers.fates import Column
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
 from polymux.types import Call, Deployment, Usage, WireReply, WireRequest
 
@@ -37,6 +38,11 @@ class Reader(Protocol):
 
 class Adapter(Protocol):
     """One wire dialect."""
+
+    @property
+    def fates(self) -> Column:
+        """What becomes of every request parameter: this dialect's column of the table."""
+        ...
 
     def flow(self, request: ChatRequest, to: Deployment) -> Flow:
         """Translate a request. Preparatory exchanges (an upload, a token) are yielded and their replies sent in;

@@ -14,13 +14,15 @@ import msgspec
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Flow, Lane
+from polymux.providers.fates import Column
 from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
+from polymux.providers.openai_request import FATES, wire_request
 from polymux.providers.replies import UNREADABLE
 from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk
 from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
-from polymux.types import NO_USAGE, Call, Deployment, Quirks, Usage, WireRequest
-from polymux.wire import splice, sse
+from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
+from polymux.wire import sse
 
 _glance = msgspec.json.Decoder(Glance)
 _opening = msgspec.json.Decoder(Opening).decode
@@ -28,12 +30,15 @@ _whole = msgspec.json.Decoder(Whole).decode
 _any = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 
-_NONE: Final = Quirks()
 _TEXT_ONLY: Final = Glance([GlanceChoice()])  # what nearly every chunk looks like at a glance
 
 
 class OpenAI:
     """Implements `providers.base.Adapter` and the relay lane."""
+
+    @property
+    def fates(self) -> Column:
+        return FATES
 
     def flow(self, request: ChatRequest, to: Deployment) -> Flow:
         yield from ()  # no preparatory exchange
@@ -85,47 +90,6 @@ class OpenAI:
 
     def read_models(self, body: bytes) -> Sequence[str]:
         return [entry.id for entry in msgspec.json.decode(body, type=ModelList).data]
-
-
-def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> WireRequest:
-    """Apply the deployment's name and its row's quirks to a request's top level. `usage`: ask for the usage chunk."""
-    quirks = to.quirks
-    fields["model"] = to.model
-    if usage and quirks.stream_usage:
-        fields["stream_options"] = _with_usage(fields.get("stream_options"))
-    dropped = () if quirks == _NONE else _bend(fields, quirks)
-    url = f"{to.base_url}/chat/completions"
-    return WireRequest("POST", url, to.headers, splice.build(fields), "sse", dropped)
-
-
-def _bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
-    """What the row says of a request; the names of the parameters that the upstream does not get as they were."""
-    if not quirks.stream_usage:
-        fields.pop("stream_options", None)
-    dropped = [name for name in quirks.drop if _plain(fields.pop(name, None)) is not None]
-    for name, new in quirks.rename.items():
-        if name in fields:
-            value = fields.pop(name)
-            if fields.setdefault(new, value) is not value:
-                dropped.append(name)
-    for name, (low, high) in quirks.clamp.items():
-        value = _plain(fields.get(name))
-        if isinstance(value, int | float) and not low <= value <= high:
-            border = min(max(value, low), high)
-            fields[name] = int(border) if isinstance(value, int) else border
-            dropped.append(name)
-    dropped += [name for name in quirks.set if name in fields]
-    fields.update(quirks.set)
-    return tuple(dropped)
-
-
-def _with_usage(options: Any) -> Any:
-    options = _plain(options)
-    return {**options, "include_usage": True} if isinstance(options, dict) else {"include_usage": True}
-
-
-def _plain(value: Any) -> Any:
-    return _any(value) if isinstance(value, msgspec.Raw) else value
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -1,6 +1,5 @@
-"""What an error of an OpenAI-shaped server means, in all the shapes such servers have.
+"""What an error of an OpenAI-shaped server means; its shapes are read in `replies`.
 
-`{"error": {...}}`, `{"error": "text"}`, `[{"error": {...}}]`, a flat object, `{"detail": ...}`, or not JSON at all.
 Sources: OpenAI's error guide; recorded answers of compatible servers (tests/transcripts/openai-compat).
 """
 
@@ -13,8 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from polymux.errors import Failure
-from polymux.providers.replies import KINDS, LONGEST, retry_after
-from polymux.wire.mask import mask
+from polymux.providers.replies import KINDS, SPENT, error_of, message_of, retry_after
 
 _CONTEXT_CODES: Final = frozenset({"context_length_exceeded", "exceed_context_size_error"})
 _STATUS: Final = re.compile(r"[45][0-9][0-9]")
@@ -26,11 +24,13 @@ _CONTEXT_TEXT: Final = re.compile(
 
 def failure_of(status: int, headers: Mapping[str, str], body: bytes) -> Failure:
     """The failure behind an error status. Secrets in the provider's text are masked."""
-    error = _error(body)
-    message = _message(error, status)
+    error = error_of(body)
+    message = message_of(error, status, headers, body)
     code = _text(error.get("code"))
     type_ = _text(error.get("type")) or _text(error.get("error_type")) or _text(error.get("status"))
     kind = KINDS.get(status) or ("upstream_rejected" if status < 500 else "upstream_unavailable")
+    if status < 500 and (code in SPENT or type_ in SPENT):
+        kind = "upstream_auth_failed"
     if kind == "upstream_rejected":
         if code in _CONTEXT_CODES or type_ in _CONTEXT_CODES or _CONTEXT_TEXT.search(message):
             return Failure("context_length_exceeded", message, param=_text(error.get("param")) or "messages")
@@ -48,35 +48,14 @@ def in_band(error: Any) -> Failure:
     fields = error if isinstance(error, dict) else {"message": error}
     code = _text(fields.get("code"))
     status = int(code) if code and _STATUS.fullmatch(code) else 500
-    if _text(fields.get("type")) in ("rate_limit_error", "rate_limit_exceeded") or code == "rate_limit_exceeded":
+    type_ = _text(fields.get("type"))
+    if type_ in ("rate_limit_error", "rate_limit_exceeded") or code == "rate_limit_exceeded":
         status = 429
+    elif code in SPENT or type_ in SPENT:
+        status = 402
     elif code in _CONTEXT_CODES:
         status = 400
     return failure_of(status, {}, msgspec.json.encode({"error": fields}))
-
-
-def _error(body: bytes) -> Mapping[str, Any]:
-    try:
-        value = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return {}
-    if isinstance(value, list) and value:
-        value = value[0]
-    if not isinstance(value, dict):
-        return {"message": value} if isinstance(value, str) else {}
-    error = value.get("error", value)
-    if isinstance(error, dict):
-        return error
-    return {**value, "message": error}  # {"error": "text", "error_type": ...}
-
-
-def _message(error: Mapping[str, Any], status: int) -> str:
-    message = next((error[name] for name in ("message", "msg", "detail") if error.get(name)), None)
-    if message is None:
-        return f"the upstream answered with status {status} and no readable reason"
-    if not isinstance(message, str):
-        message = msgspec.json.encode(message).decode()
-    return mask(message[:LONGEST])
 
 
 def _text(value: Any) -> str | None:

@@ -158,10 +158,6 @@ class ErrorBody(_Wire):
     message: str = ""
 
 
-class ErrorReply(_Wire):
-    error: ErrorBody
-
-
 class Citation(_Wire):
     """Of a web search, when `url` is set. The other kinds point into documents of the request."""
 

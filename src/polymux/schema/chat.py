@@ -78,6 +78,7 @@ class Message(_Wire):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     function_call: FunctionCall | None = None
+    audio: Json | None = None  # of the assistant: the id of audio it said before
     reasoning_content: str | None = None
     reasoning: str | None = None
     reasoning_details: list[Json] | None = None  # opaque reasoning (signatures, redacted blocks), returned as given
@@ -178,6 +179,8 @@ class PromptDetails(_Wire):
 class CompletionDetails(_Wire):
     reasoning_tokens: int | None = None
     audio_tokens: int | None = None
+    accepted_prediction_tokens: int | None = None
+    rejected_prediction_tokens: int | None = None
 
 
 class TokenUsage(_Wire):
@@ -198,6 +201,8 @@ class AnswerMessage(_Wire, omit_defaults=False):
     reasoning_details: list[Json] | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
     annotations: list[Json] | msgspec.UnsetType = msgspec.UNSET
+    function_call: FunctionCall | msgspec.UnsetType | None = msgspec.UNSET  # the form before `tool_calls`
+    audio: Json | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class Choice(_Wire, omit_defaults=False):
@@ -213,6 +218,8 @@ class ChatResponse(_Wire, omit_defaults=False, tag_field="object", tag="chat.com
     model: str
     choices: list[Choice]
     usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET
+    service_tier: Any = msgspec.UNSET  # like the next: as sent, whatever it is
+    system_fingerprint: Any = msgspec.UNSET
 
 
 class ToolCallDelta(_Wire):
@@ -222,12 +229,18 @@ class ToolCallDelta(_Wire):
     id: str | None = None
     type: str | None = None
     function: FunctionCallDelta | None = None
+    custom: CustomCallDelta | None = None
     extra_content: Json | None = None
 
 
 class FunctionCallDelta(_Wire):
     name: str | None = None
     arguments: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class CustomCallDelta(_Wire):
+    name: str | None = None
+    input: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Delta(_Wire):
@@ -238,15 +251,19 @@ class Delta(_Wire):
     reasoning_details: list[Json] | None = None
     tool_calls: list[ToolCallDelta] | None = None
     annotations: list[Json] | None = None
+    function_call: FunctionCallDelta | None = None
+    audio: Json | None = None
 
     def has_content(self) -> bool:
-        """True for what commits an answer: text, reasoning, refusal, a tool call; a role alone does not."""
+        """True for what commits an answer: text, reasoning, refusal, a call, audio; a role alone does not."""
         return bool(
             (self.content is not msgspec.UNSET and self.content)
             or self.tool_calls
             or self.reasoning_content
             or self.refusal
             or self.reasoning_details
+            or self.function_call
+            or self.audio
         )
 
 
@@ -265,3 +282,5 @@ class Chunk(_Wire, omit_defaults=False, tag_field="object", tag="chat.completion
     model: str
     choices: list[ChunkChoice]
     usage: TokenUsage | msgspec.UnsetType | None = msgspec.UNSET
+    service_tier: Any = msgspec.UNSET  # like the next: as sent, whatever it is
+    system_fingerprint: Any = msgspec.UNSET

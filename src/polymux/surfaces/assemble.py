@@ -12,6 +12,8 @@ from polymux.schema.chat import (
     Choice,
     Chunk,
     ChunkChoice,
+    CustomCall,
+    CustomCallDelta,
     Delta,
     FunctionCall,
     FunctionCallDelta,
@@ -25,7 +27,9 @@ def chunks_of(response: ChatResponse) -> list[Chunk]:
     """For upstreams that answer a streamed request with one JSON body."""
 
     def chunk(choices: list[ChunkChoice]) -> Chunk:
-        return Chunk(response.id, response.created, response.model, choices)
+        made = Chunk(response.id, response.created, response.model, choices)
+        made.service_tier, made.system_fingerprint = response.service_tier, response.system_fingerprint
+        return made
 
     out = [chunk([_delta(choice)]) for choice in response.choices]
     out += [chunk([ChunkChoice(choice.index, Delta(), choice.finish_reason)]) for choice in response.choices]
@@ -47,34 +51,38 @@ def gather(chunks: Sequence[Chunk]) -> ChatResponse:
             choice.finish_reason = part.finish_reason or choice.finish_reason
             if part.logprobs:
                 choice.logprobs = _joined(choice.logprobs, part.logprobs)
-    first = chunks[0]
-    return ChatResponse(
-        first.id, first.created, first.model, [choices[i] for i in sorted(choices)], usage or msgspec.UNSET
-    )
+    first, last = chunks[0], chunks[-1]
+    response = ChatResponse(first.id, first.created, first.model, [choices[i] for i in sorted(choices)])
+    response.usage = usage or msgspec.UNSET
+    response.service_tier, response.system_fingerprint = last.service_tier, last.system_fingerprint
+    return response
 
 
 def _delta(choice: Choice) -> ChunkChoice:
     message = choice.message
-    calls = [
-        ToolCallDelta(
-            n,
-            call.id,
-            call.type,
-            FunctionCallDelta(function.name, function.arguments),
-            call.extra_content,
-        )
-        for n, (call, function) in enumerate((c, c.function) for c in message.tool_calls or () if c.function)
-    ]
+    legacy = message.function_call
     delta = Delta(
         role="assistant",
         content=message.content,
         refusal=message.refusal,
         reasoning_content=message.reasoning_content or None,
         reasoning_details=message.reasoning_details or None,
-        tool_calls=calls or None,
+        tool_calls=[_fragment(n, call) for n, call in enumerate(message.tool_calls or ())] or None,
         annotations=message.annotations or None,
+        function_call=FunctionCallDelta(legacy.name, legacy.arguments) if legacy else None,
+        audio=message.audio or None,
     )
     return ChunkChoice(choice.index, delta, logprobs=choice.logprobs or msgspec.UNSET)
+
+
+def _fragment(number: int, call: ToolCall) -> ToolCallDelta:
+    """A whole call as the only fragment of its own."""
+    out = ToolCallDelta(number, call.id, call.type, extra_content=call.extra_content)
+    if call.function:
+        out.function = FunctionCallDelta(call.function.name, call.function.arguments)
+    if call.custom:
+        out.custom = CustomCallDelta(call.custom.name, call.custom.input)
+    return out
 
 
 def _joined(held: Json | None, more: Json) -> Json:
@@ -96,17 +104,33 @@ def _add(message: AnswerMessage, delta: Delta) -> None:
         message.reasoning_details = [*(message.reasoning_details or ()), *delta.reasoning_details]
     if delta.annotations:
         message.annotations = [*(message.annotations or ()), *delta.annotations]
+    if delta.function_call:
+        message.function_call = _joined_call(message.function_call or FunctionCall(), delta.function_call)
+    if delta.audio:
+        message.audio = _joined_audio(message.audio or {}, delta.audio)
     for fragment in delta.tool_calls or ():
         message.tool_calls = _add_call(message.tool_calls or [], fragment)
 
 
+def _joined_audio(held: Json, more: Json) -> Json:
+    """Audio so far and the next piece of it: `data` and `transcript` go on, the rest is replaced."""
+    going_on = {name: held.get(name, "") + more[name] for name in ("data", "transcript") if more.get(name)}
+    return held | {name: value for name, value in more.items() if value is not None} | going_on
+
+
+def _joined_call(held: FunctionCall, more: FunctionCallDelta) -> FunctionCall:
+    return FunctionCall(held.name or more.name or "", held.arguments + (more.arguments or ""))
+
+
 def _add_call(calls: list[ToolCall], fragment: ToolCallDelta) -> list[ToolCall]:
     while len(calls) <= (fragment.index or 0):
-        calls.append(ToolCall(function=FunctionCall()))
-    call, part = calls[fragment.index or 0], fragment.function
+        calls.append(ToolCall())
+    call = calls[fragment.index or 0]
     call.id = call.id or fragment.id or ""
     call.extra_content = call.extra_content or fragment.extra_content
-    if call.function and part:
-        call.function.name = call.function.name or part.name or ""
-        call.function.arguments += part.arguments or ""
+    if more := fragment.custom:
+        custom = call.custom or CustomCall()
+        call.type, call.custom = "custom", CustomCall(custom.name or more.name or "", custom.input + (more.input or ""))
+    else:
+        call.function = _joined_call(call.function or FunctionCall(), fragment.function or FunctionCallDelta())
     return calls
