@@ -25,7 +25,7 @@ ROWS: Final = (
     Row(3, ("pulse", "nested")),
     Row(3, ("engine",)),
     Row(3, ("discovery",)),
-    Row(4, ("http", "admin")),
+    Row(4, ("http", "admin", "mock")),
     Row(5, ("app",)),
     Row(5, ("cli",)),
     Row(5, ("__main__",)),

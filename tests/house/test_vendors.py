@@ -10,7 +10,7 @@ from typing import Final
 import pytest
 from tests.house.source import Source, faults, hold, package
 
-PLACES: Final = ("providers/", "schema/", "surfaces/", "cli/connect")
+PLACES: Final = ("providers/", "schema/", "surfaces/", "mock/", "cli/connect")
 # In a sentence for users this is the protocol's name, not a vendor's.
 PROTOCOL: Final = re.compile("OpenAI(?=-compatible| client| SDK| 客户端)|(?<=兼容 )OpenAI")
 VENDORS: Final = re.compile(

@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-COMMANDS: Final = ("serve", "check", "models")
+COMMANDS: Final = ("serve", "check", "models", "chat", "mock")
 
 
 class _Commands(click.Group):

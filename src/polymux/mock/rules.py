@@ -1,4 +1,4 @@
-"""What the scripted providers refuse, as the real ones do. Pure: a request body in, the complaint out (None = fine).
+"""What the scripted provider refuses, as real ones do. Pure: a request body in, the complaint out (None = fine).
 
 Sources: OpenAI's API description; Anthropic's Messages reference (roles, tool_result order, top-level members).
 """

@@ -1,4 +1,4 @@
-"""What a scripted provider says, and how it is written in the two dialects it speaks. Pure.
+"""What the scripted provider says, and how it is written in the two dialects it speaks. Pure.
 
 Shapes: OpenAI chat completions and Anthropic Messages as their published schemas describe them.
 """
@@ -8,17 +8,16 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, Final
 
+DIALECTS: Final = ("openai", "anthropic")
 CREATED: Final = 1_793_552_400
 PADDING: Final = "q7Zk"  # OpenAI's filler member; a receiver ignores it
 
-_ANTHROPIC_STOP: Final[Mapping[str, str]] = {
-    "stop": "end_turn",
-    "length": "max_tokens",
-    "tool_calls": "tool_use",
-    "content_filter": "refusal",
-}
+_ANTHROPIC_STOP: Final[Mapping[str, str]] = MappingProxyType(
+    {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "content_filter": "refusal"}
+)
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,10 @@ class ToolUse:
 
 @dataclass(frozen=True)
 class Reply:
-    """One answer. `text` and `reasoning` are given as the pieces they are streamed in."""
+    """One answer. `text` and `reasoning` are given as the pieces they are streamed in.
+
+    usage: tokens; `input` includes `cached`, `output` includes `reasoning`. n: how often the answer is given.
+    """
 
     text: tuple[str, ...] = ("Hel", "lo, ", "世界", "!")
     reasoning: tuple[str, ...] = ()
@@ -102,7 +104,7 @@ def openai_whole(reply: Reply, model: str) -> bytes:
             "model": f"{model}-2026",
             "choices": choices,
             "usage": openai_usage(reply),
-            "x_vendor": {"kept": True},
+            "x_vendor": {"kept": True},  # as vendors add them: a gateway lets pass what it does not know
         }
     )
 
@@ -110,9 +112,9 @@ def openai_whole(reply: Reply, model: str) -> bytes:
 def openai_events(reply: Reply, model: str, usage: bool) -> tuple[bytes, ...]:
     """The events of a streamed answer, `[DONE]` included. `usage`: the request asked for the usage chunk."""
 
-    def chunk(choices: list[dict[str, Any]], **more: object) -> bytes:
+    def chunk(choices: list[dict[str, Any]], used: dict[str, Any] | None = None) -> bytes:
         head = {"id": "chatcmpl-up1", "object": "chat.completion.chunk", "created": CREATED, "model": f"{model}-2026"}
-        return data({**head, "choices": choices, **({"usage": None} if usage else {}), **more, "obfuscation": PADDING})
+        return data({**head, "choices": choices, **({"usage": used} if usage else {}), "obfuscation": PADDING})
 
     def choice(delta: dict[str, Any], finish: str | None = None, logprobs: object = None) -> bytes:
         return chunk(
@@ -130,7 +132,7 @@ def openai_events(reply: Reply, model: str, usage: bool) -> tuple[bytes, ...]:
         ]
     events.append(choice({}, reply.finish))
     if usage:
-        events.append(chunk([], usage=openai_usage(reply)))
+        events.append(chunk([], openai_usage(reply)))
     return (*events, b"data: [DONE]\n\n")
 
 
