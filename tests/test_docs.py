@@ -20,9 +20,9 @@ import pytest
 from polymux.app import table
 from polymux.cli import COMMANDS, main
 from polymux.config import ConfigError, load
-from polymux.functions import load as load_functions
 from polymux.http.routes import TABLE
 from polymux.providers.dialects import DIALECTS
+from polymux.providers.fates import PARAMETERS
 from polymux.providers.table import rows, sources
 from support.gateway import Gateway
 
@@ -122,7 +122,7 @@ def test_every_command_and_option_is_there(language: str) -> None:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         shown = re.findall(r"^\| `(--[a-z-]+)", sections[name], re.MULTILINE)
-        assert shown == [option for parameter in command.params for option in parameter.opts]
+        assert shown == [option for parameter in command.params for option in parameter.opts if option[0] == "-"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -223,6 +223,18 @@ def test_faults_are_shown_as_they_are_printed(language: str) -> None:
     assert shown == f"{caught.value}\n{len(caught.value.faults)} faults\n"
 
 
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_parameter_has_its_row_and_every_dialect_its_column(language: str) -> None:
+    lines = [line.strip("| ").split(" | ") for line in read(f"docs/{language}/parameters.md").splitlines()]
+    assert [cells[1:] for cells in lines].count(list(DIALECTS)) == 2  # of the request, of messages
+    found = {cells[0].strip("`"): cells[1:] for cells in lines if len(cells) > 1 and cells[0].startswith("`")}
+    assert set(found) == set(PARAMETERS)
+    for name, cells in found.items():
+        assert len(cells) == len(DIALECTS), name
+        for cell, adapter in zip(cells, DIALECTS.values(), strict=True):
+            assert cell.startswith("**") == (adapter.fates[name].what in ("dropped", "refused")), name
+
+
 def functions_in(name: str) -> list[str]:
     return [text for text in blocks(name, "python") if "@model" in text]
 
@@ -241,21 +253,27 @@ def test_the_function_of_the_readmes_is_served_and_called_by_the_sdk() -> None:
     assert (done.stdout.decode(), done.returncode) == ("喵", 0), done.stderr.decode()
 
 
-def test_the_other_functions_load_and_answer(tmp_path: Path) -> None:
+def test_the_other_functions_load_and_answer() -> None:
     found = functions_in("docs/en/functions.md")
-    for number, text in enumerate(found):
-        (tmp_path / f"example_{number}.py").write_text(text, "utf-8")
-        (tmp_path / f"example_{number}.py").chmod(0o644)
-    tmp_path.chmod(0o755)
-    assert set(load_functions([str(tmp_path)])) == {"meow", "count", "slow", "ticks", "who"}
-    files = {"count.py": found[1], "who.py": found[3]}
-    with Gateway(None, arguments=("--functions", "count.py", "--functions", "who.py"), files=files) as gateway:
+    files = {f"example_{number}.py": text for number, text in enumerate(found)}
+    arguments = [word for name in files for word in ("--functions", name)]
+    said = {
+        "count": "0 1 2 ",
+        "who": "first-run key asks with temperature 0.5",
+        "weather": None,
+        "loud": "0 1 2 ",
+        "relay": "0 1 2 ",
+        "plain-relay": "0 1 2 ",
+        "careful": "done",
+    }
+    with Gateway(None, arguments=arguments, files=files) as gateway:
         gateway.key = (gateway.data / "first-run.key").read_text("ascii").strip()
-        texts = [
-            gateway.chat(model, temperature=0.5).json()["choices"][0]["message"]["content"]
-            for model in ("count", "who")
-        ]
-    assert texts == ["0 1 2 ", "first-run key asks with temperature 0.5"]
+        models = {entry["id"] for entry in gateway.get("/v1/models").json()["data"]}
+        assert models == {"meow", "picky", "slow", "ticks", *said}
+        answers = {name: gateway.chat(name, temperature=0.5).json()["choices"][0] for name in said}
+        assert {name: answer["message"]["content"] for name, answer in answers.items()} == said
+        assert answers["weather"]["finish_reason"] == "tool_calls"
+        assert (gateway.chat("picky").status, gateway.chat("picky", "please").status) == (422, 200)
 
 
 @pytest.mark.parametrize("name", READMES)

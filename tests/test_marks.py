@@ -1,7 +1,11 @@
 from __future__ import annotations
 
-from polymux import model
-from polymux.marks import MARK
+from typing import Any
+
+import pytest
+
+from polymux import ModelError, model
+from polymux.marks import MARK, Mark
 
 
 def test_the_decorator_marks_and_changes_nothing() -> None:
@@ -10,14 +14,40 @@ def test_the_decorator_marks_and_changes_nothing() -> None:
 
     marked = model("cat")(meow)
     assert marked is meow
-    assert getattr(marked, MARK) == "cat"
+    assert getattr(marked, MARK) == Mark("cat", None, 100)
     assert marked([]) == "meow"
 
 
 def test_the_last_mark_counts() -> None:
-    @model("b")
+    @model("b", concurrency=2, queue=0)
     @model("a")
     def f(messages):
         return ""
 
-    assert getattr(f, MARK) == "b"
+    assert getattr(f, MARK) == Mark("b", 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "words"),
+    [
+        ("", {}, "the name of a model is a text"),
+        (test_the_last_mark_counts, {}, "the name of a model is a text"),  # the parentheses forgotten
+        ("a", {"concurrency": 0}, "concurrency is at least 1"),
+        ("a", {"queue": -1}, "queue is at least 0"),
+    ],
+)
+def test_what_cannot_be_a_mark(name: Any, numbers: Any, words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        model(name, **numbers)
+
+
+def test_an_error_with_a_status() -> None:
+    error = ModelError(429, "slowly", code="tired", retry_after=7)
+    assert str(error) == error.message == "slowly"
+    assert (error.status, error.code, error.retry_after, error.type) == (429, "tired", 7, None)
+
+
+@pytest.mark.parametrize("status", [200, 399, 600])
+def test_what_is_no_errors_status(status: int) -> None:
+    with pytest.raises(ValueError, match=f"400 to 599, not {status}"):
+        ModelError(status, "")

@@ -22,9 +22,11 @@ from urllib.parse import quote
 import msgspec
 
 from polymux.errors import Failure, Truncated
-from polymux.functions import Functions
+from polymux.functions import Functions, Results
 from polymux.hooks.base import Hook, overriding
+from polymux.nested import Nested
 from polymux.providers.base import Adapter, Relaying
+from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
 from polymux.routing.limits import Verdict, duration
 from polymux.routing.plan import Event, plan, verdict
@@ -36,10 +38,12 @@ from polymux.surfaces.chat import Chat
 from polymux.surfaces.stream import Translated, Writer, usage_of
 from polymux.transport import Reply, Transport
 from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, WireReply, WireRequest
+from polymux.wire.sse import TooLong
 
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
 JSON = b"content-type: application/json\r\n"
 EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
+LONGEST_NAME, MOST_NAMES = 64, 32  # characters and names that x-polymux-dropped tells
 CLIENT_GONE = 499  # in records only: the client left before the end
 
 T = TypeVar("T", contravariant=True)
@@ -164,6 +168,7 @@ class Engine:
         self.pulse = Pulse()
         self._alarmed: set[str] = set()  # deployments whose credential was refused
         self._turn = 0
+        self.under_way = 0  # calls
         self._finishing: list[tuple[Run, Record, int, bytes, bytes | None]] = []
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
 
@@ -184,6 +189,7 @@ class Engine:
     async def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
         """Answer the call on `sink`. Raises nothing but cancellation: the client left."""
         run = Run(call, surface, snapshot, sink)
+        self.under_way += 1
         try:
             self._admit(run)
             for hook in self._admitting:
@@ -191,13 +197,15 @@ class Engine:
             routes = snapshot.registry.find(call.model, call.key)
             if call.stream:
                 self.pulse.watch(run, self._transport.loop)
-            await self._attempts(run, routes)
+            if (failed := await self._attempts(run, routes)) is not None:
+                self._fail(run, failed)
         except Failure as failure:
             self._fail(run, failure)
         except Exception:
             traceback.print_exc(file=sys.stderr)
             self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
         finally:
+            self.under_way -= 1
             self.pulse.forget(run)
             if not run.settled:  # the client has left
                 run.settled = True
@@ -216,7 +224,9 @@ class Engine:
 
     # ---- attempts
 
-    async def _attempts(self, run: Run, routes: Sequence[Route]) -> None:
+    async def _attempts(self, run: Run, routes: Sequence[Route]) -> Failure | None:
+        """The failure that is left when nothing is left to try. It is not raised: its traceback would hold this frame,
+        which holds the failure, and the request's body would stay until the cycle is collected."""
         loop = self._transport.loop
         final = loop.time() + routes[0].timeouts.total
         if run.call.deadline is not None:
@@ -232,9 +242,14 @@ class Engine:
             run.to = step.deployment
             try:
                 await self._attempt(run, step.deployment, final, routes[0].strict)
-                return
+                return None
             except Failure as error:
-                failure = error
+                error.__traceback__ = error.__context__ = None
+                failure = hide(error, step.deployment)
+            except TooLong as error:
+                failure = Failure("upstream_unavailable", f"the upstream's answer cannot be read: {error}")
+            except RecursionError:  # deeper than what has been read already, by the wrapping of a dialect
+                failure = Failure("invalid_json", "the request is nested too deeply")
             except Truncated:
                 failure = Failure("upstream_truncated", "the upstream's answer ended before it was complete")
             if not run.committed:
@@ -242,21 +257,17 @@ class Engine:
             for hook in self._failing:
                 hook.failed(run.call, step.deployment, failure)
             if run.committed:
-                raise failure
+                return failure
             failures.append(failure)
             try:
                 step = steps.send(Event(failure, loop.time()))
             except StopIteration:
-                raise verdict(failures) from None
+                return verdict(failures)
 
     async def _attempt(self, run: Run, to: Deployment, final: float, strict: bool) -> None:
         if to.dialect == "function":
             run.asked = time.perf_counter()
-            try:
-                async with asyncio.timeout_at(final):
-                    await self._function(run, to)
-            except TimeoutError:
-                raise Failure("upstream_timeout", f"the function model {to.model!r} took too long") from None
+            await self._function(run, to, final)
             return
         call, adapter = run.call, self._adapters[to.dialect]
         relay = self._relays.get(to.dialect) if run.surface.dialect == to.dialect and not self._altering else None
@@ -290,7 +301,7 @@ class Engine:
         """A provider refuses our own credential: the operator is told once, and the client that it is not its key."""
         if to.id not in self._alarmed:
             self._alarmed.add(to.id)
-            log.warning("%s refuses the gateway's credential: %s", to.provider, failure.message)
+            log.warning("%s refuses the gateway's credential: %s", to.provider, hide(failure, to).message)
         text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
         return Failure(failure.kind, text)
 
@@ -327,15 +338,22 @@ class Engine:
             lane = Translated(adapter.reader(call.model, int(run.at)), self._writer(run))
             await self._pump(run, to, reply, lane, reply)
 
-    async def _function(self, run: Run, to: Deployment) -> None:
-        request = run.surface.request(run.call)
-        async with aclosing(run.snapshot.functions.run(to.model, run.call, request, int(run.at))) as chunks:
-            if run.call.stream:
-                await self._pump(run, to, _each(chunks), self._writer(run, "estimated"), None)
-            else:
-                answer = gather([chunk async for chunk in chunks])
-                run.heard()
-                self._whole(run, answer, "estimated")
+    async def _function(self, run: Run, to: Deployment, final: float) -> None:
+        call, function = run.call, run.snapshot.functions[to.model]
+        request, results = run.surface.request(call), Results(call, int(run.at))
+        with await function.gate.enter(final) as place:
+            given = function.run(call, request, results, Nested(self, run.snapshot, call, final), place)
+            try:
+                async with asyncio.timeout_at(final), aclosing(given) as chunks:
+                    if call.stream:
+                        writer = self._writer(run)
+                        await self._pump(run, to, _sourced(chunks, results, writer), writer, None)
+                    else:
+                        answer = gather([chunk async for several in chunks for chunk in several])
+                        run.heard()
+                        self._whole(run, answer, results.source)
+            except TimeoutError:
+                raise Failure("upstream_timeout", f"the function model {to.model!r} took too long") from None
 
     def _whole(self, run: Run, response: ChatResponse, source: str = "upstream") -> None:
         """Answer with everything at once. `source`: where the usage comes from."""
@@ -352,10 +370,8 @@ class Engine:
                 chunk = hook.chunk(run.call, chunk)
         return chunk
 
-    def _writer(self, run: Run, source: str = "upstream") -> Writer:
-        writer = Writer(run.surface, run.call, partial(self._alter, run) if self._altering else None)
-        writer.source = source
-        return writer
+    def _writer(self, run: Run) -> Writer:
+        return Writer(run.surface, run.call, partial(self._alter, run) if self._altering else None)
 
     # ---- answers
 
@@ -500,7 +516,7 @@ def served_head(run: Run) -> bytes:
         names = (run.to.provider.encode(), _value(run.to.model).encode())
         head += b"x-polymux-provider: %b\r\nx-polymux-model: %b\r\n" % names
     if run.dropped:
-        head += f"x-polymux-dropped: {','.join(map(_value, run.dropped))}\r\n".encode()
+        head += b"x-polymux-dropped: %b\r\n" % _listed(run.dropped)
     if run.limit is not None:
         head += limit_head(run.call.key.rpm, run.limit)
     return head
@@ -509,6 +525,12 @@ def served_head(run: Run) -> bytes:
 def _value(text: str) -> str:
     """A name as a header may carry it: what could end or forge a line is percent-encoded."""
     return text if text.isascii() and text.isprintable() else quote(text)
+
+
+def _listed(names: Sequence[str]) -> bytes:
+    """Names for one header. Clients choose them and read at most some KiB of headers: what is too long is cut."""
+    text = ",".join(_value(name[:LONGEST_NAME]) for name in names[:MOST_NAMES])
+    return f"{text},...".encode() if len(names) > MOST_NAMES else text.encode()
 
 
 def _ms(seconds: float) -> float:
@@ -525,9 +547,13 @@ async def _drain(sink: Sink, reply: Reply | None, idle: float) -> None:
         reply.expect(idle)
 
 
-async def _each(chunks: AsyncIterator[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
-    async for chunk in chunks:
-        yield (chunk,)
+async def _sourced(
+    chunks: AsyncIterator[Sequence[Chunk]], results: Results, writer: Writer
+) -> AsyncIterator[Sequence[Chunk]]:
+    """The same, and where its usage comes from is told in time."""
+    async for several in chunks:
+        writer.source = results.source
+        yield several
 
 
 async def _one(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
