@@ -337,10 +337,10 @@ def check_calls(fragments: list[Json]) -> None:
         if call["index"] not in seen:
             seen.append(call["index"])
             assert call["id"], "a call begins without an id"
-            assert call["type"] == "function"
-            assert call["function"]["name"], "a call begins without a name"
+            assert call["type"] in ("function", "custom")
+            assert call[call["type"]]["name"], "a call begins without a name"
         else:
-            assert set(call) == {"index", "function"}, "only the first fragment of a call names it"
+            assert set(call) in ({"index", "function"}, {"index", "custom"}), "only the first fragment names a call"
     assert seen == list(range(len(seen))), "calls are numbered 0, 1, 2 ..."
 
 
@@ -361,12 +361,17 @@ def merge_choice(parts: list[Json]) -> Json:
     calls: dict[int, Json] = {}
     for call in (call for delta in deltas for call in delta.get("tool_calls") or ()):
         held = calls.setdefault(call["index"], {"id": call.get("id"), "name": "", "arguments": ""})
-        held["name"] += call["function"].get("name", "")
-        held["arguments"] += call["function"].get("arguments", "")
+        named, said = spoken(call)
+        held["name"] += named
+        held["arguments"] += said
+    legacy = [delta["function_call"] for delta in deltas if "function_call" in delta]
+    audio = [delta["audio"] for delta in deltas if "audio" in delta]
     return {
         **{name: "".join(delta.get(name) or "" for delta in deltas) for name in TEXTS},
         **{name: [one for delta in deltas for one in delta.get(name) or ()] for name in LISTS},
         "calls": [held | {"arguments": parsed(held["arguments"])} for held in calls.values()],
+        "function_call": [joined(legacy, name) for name in ("name", "arguments")],
+        "audio": [joined(audio, name) for name in ("data", "transcript")],
         "finish": [part["finish_reason"] for part in parts if part["finish_reason"]],
         "logprobs": [token for part in parts for token in tokens(part)],
     }
@@ -384,12 +389,24 @@ def summary_of_choice(choice: Json) -> Json:
         **{name: given.get(name) or "" for name in TEXTS},
         **{name: given.get(name) or [] for name in LISTS},
         "calls": [
-            {"id": c["id"], "name": c["function"]["name"], "arguments": parsed(c["function"]["arguments"])}
+            {"id": c["id"], "name": spoken(c)[0], "arguments": parsed(spoken(c)[1])}
             for c in given.get("tool_calls") or ()
         ],
+        "function_call": [joined([given.get("function_call") or {}], name) for name in ("name", "arguments")],
+        "audio": [joined([given.get("audio") or {}], name) for name in ("data", "transcript")],
         "finish": [choice["finish_reason"]],
         "logprobs": tokens(choice),
     }
+
+
+def spoken(call: Json) -> tuple[str, str]:
+    """A call's name and what it is called with, as far as this fragment tells them."""
+    body = call.get("custom") or call.get("function") or {}
+    return body.get("name", ""), body.get("input", body.get("arguments", ""))
+
+
+def joined(parts: list[Json], name: str) -> str:
+    return "".join(part.get(name) or "" for part in parts)
 
 
 def tokens(choice: Json) -> list[Json]:

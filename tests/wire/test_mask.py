@@ -1,6 +1,6 @@
 import pytest
 
-from polymux.wire.mask import mask
+from polymux.wire.mask import LEAST, Known, mask
 
 SECRETS = [
     ("Incorrect API key provided: sk-proj-abcdefgh12345678.", "Incorrect API key provided: sk-p…"),
@@ -41,3 +41,29 @@ def test_other_text_is_left_alone(text: str) -> None:
 def test_hostile_text_is_read_in_linear_time(unit: str) -> None:
     """Quadratic backtracking over a megabyte would not come back within the life of the test run."""
     assert mask(unit * (1_000_000 // len(unit))) is not None
+
+
+CREDENTIAL = 'corp/"key"+é\\1'
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        *(CREDENTIAL, 'corp/\\"key\\"+é\\\\1', 'corp\\/\\"key\\"+\\u00e9\\\\1', 'corp\\u002f\\"key\\"+é\\\\1'),
+        *("corp/%22key%22%2B%C3%A9%5C1", "corp%2F%22key%22%2B%C3%A9%5C1"),
+    ],
+)
+def test_a_known_secret_is_hidden_in_every_form(form: str) -> None:
+    assert Known(["longer", CREDENTIAL]).hide(f"<{form}> and {form}") == "<…> and …"
+
+
+def test_the_longest_of_secrets_is_hidden_first() -> None:
+    assert Known(["Bearer 12345678", "12345678", "12345678/9"]).hide("Bearer 12345678, 12345678/9") == "…, …"
+
+
+def test_short_words_are_no_secrets() -> None:
+    assert Known(["", "a", "x" * (LEAST - 1)]).hide("a banana " + "x" * LEAST) == "a banana " + "x" * LEAST
+
+
+def test_what_is_not_known_is_masked_all_the_same() -> None:
+    assert Known([]).hide("the key sk-abcdefgh12345678") == "the key sk-a…"

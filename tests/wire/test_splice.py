@@ -118,6 +118,12 @@ NOT_OBJECTS = {
     "a control character": b'{"a": "\n"}',
     "a byte-order mark": b"\xef\xbb\xbf{}",
     "a key that is no UTF-8": b'{"\xff": 1}',
+    "a value that is no UTF-8": b'{"a": ["\xff"]}',
+    "a surrogate in UTF-8": b'{"a": "\xed\xa0\x80"}',
+    "UTF-8 cut short far behind": b'{"a": "' + b"\xe4\xbd\xa0" * 500_000 + b'\xe4\xbd"}',
+    "half a surrogate pair in a value": b'{"a": ["\\ud83d"]}',
+    "UTF-16": '{"a": 1}'.encode("utf-16"),
+    "gzip": b"\x1f\x8b\x08\x00",
     "half a surrogate pair in a key": b'{"\\ud800": 1}',
     "a form": b"model=a&stream=true",
     "too deep": b'{"a": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
@@ -139,8 +145,108 @@ def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
         fields = parse(body)
     except (NotJson, Repeated):
         return
-    assert isinstance(json.loads(body.decode("utf-8", "surrogateescape")), dict)
+    assert isinstance(read(body.decode()), dict)
     assert all(isinstance(value, msgspec.Raw) for value in fields.values())
+
+
+def read(text: str) -> dict[str, object]:
+    """JSON as RFC 8259 has it, with each key once at the top. Raises ValueError."""
+    tops: list[list[str]] = []
+
+    def pairs(found: list[tuple[str, object]]) -> dict[str, object]:
+        tops.append([key for key, _ in found])  # the outermost comes last
+        return dict(found)
+
+    def refuse(name: str) -> object:
+        raise ValueError(name)
+
+    value = json.loads(text, object_pairs_hook=pairs, parse_constant=refuse)
+    json.dumps(value, ensure_ascii=False).encode()  # no half of a surrogate pair
+    if not isinstance(value, dict) or len(set(tops[-1])) < len(tops[-1]):
+        raise ValueError("no object, or a key twice")
+    return value
+
+
+@settings(derandomize=True, deadline=None, max_examples=400)
+@given(OBJECTS, st.booleans(), st.data())
+def test_a_damaged_object_is_read_as_the_standard_library_reads_it(value, ascii_only, data) -> None:
+    """The same verdict, and the same members."""
+    body = bytearray(json.dumps(value | {"text": "\u4f60\U0001f600"}, ensure_ascii=ascii_only).encode())
+    for _ in range(data.draw(st.integers(0, 2))):
+        at = data.draw(st.integers(0, len(body)))
+        body[at : at + data.draw(st.integers(0, 2))] = data.draw(st.sampled_from(DAMAGE))
+    try:
+        expected = read(body.decode())
+    except ValueError:
+        expected = None
+    try:
+        fields = parse(bytes(body))
+    except (NotJson, Repeated):
+        assert expected is None
+        return
+    assert expected is not None
+    assert list(fields) == list(expected)
+    assert json.loads(build(fields)) == expected
+
+
+DAMAGE = [
+    b"",
+    b'"',
+    b"\\",
+    b"{",
+    b"}",
+    b"[",
+    b"]",
+    b",",
+    b":",
+    b"0",
+    b"-",
+    b"1e5",
+    b".",
+    b" ",
+    b"\0",
+    b"\xff",
+    b"\n",
+    b"NaN",
+]
+DAMAGE += [
+    b"\\u",
+    b"\\ud83d",
+    b"\\ude00",
+    b"\\n",
+    b"null",
+    b"tru",
+    b"\xe4\xbd",
+    b"\xef\xbb\xbf",
+    b'"text":1,',
+    b"\xc2\xa0",
+]
+
+
+REASONS = {
+    "empty": "it is empty",
+    "blank": "it is empty",
+    "a list": "must be a JSON object",
+    "a byte-order mark": "byte-order mark",
+    "UTF-16": "UTF-16",
+    "gzip": "compressed",
+    "a value that is no UTF-8": "not UTF-8",
+    "UTF-8 cut short far behind": "not UTF-8",
+    "half a surrogate pair in a value": "half a surrogate pair",
+    "half a surrogate pair in a key": "half a surrogate pair",
+    "too deep": "too deep",
+}
+
+
+@pytest.mark.parametrize("name", REASONS)
+def test_the_reason_is_told_in_plain_words(name: str) -> None:
+    with pytest.raises(NotJson, match=REASONS[name]):
+        parse(NOT_OBJECTS[name])
+
+
+def test_long_text_beyond_ascii_is_read_across_every_step() -> None:
+    text = "é你😀" * 400_000
+    assert bytes(parse(json.dumps({"a": text}, ensure_ascii=False).encode())["a"]).decode() == f'"{text}"'
 
 
 def test_plain_values_are_built_beside_raw_ones() -> None:

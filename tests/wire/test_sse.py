@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymux.wire.sse import Decoder, encode
+from polymux.wire import sse
+from polymux.wire.sse import Decoder, TooLong, encode
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=500)
 Event = tuple[str, bytes]
@@ -89,7 +90,7 @@ BODIES = st.builds(
 
 
 @STEADY
-@given(BODIES, st.data())
+@given(BODIES | st.binary(), st.data())
 def test_any_cut_gives_the_events_of_the_standard(body: bytes, data: st.DataObject) -> None:
     cuts = sorted(data.draw(st.lists(st.integers(0, len(body)), max_size=8)))  # equal cuts make empty reads
     pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
@@ -122,3 +123,29 @@ def test_pending_tells_whether_the_next_bytes_begin_an_event() -> None:
 def test_encode_never_lets_data_end_its_event() -> None:
     assert encode(b"{}") == b"data: {}\n\n"
     assert encode(b"{\n\n}") == b"data: {\ndata: \ndata: }\n\n"
+
+
+def last_fed(decoder: Decoder, piece: bytes) -> int:
+    """How many bytes it took, in such pieces, until it refused."""
+    try:
+        for count in range(200_000):  # noqa: B007 - told in the except
+            assert decoder.feed(piece) == []
+    except TooLong:
+        return count * len(piece)
+    raise AssertionError("it took everything")
+
+
+def test_an_event_without_end_is_not_held_beyond_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MAX", 100_000)
+    for piece, least in ((b"x" * 1000, 90_000), (b"x", 1000), (b"\n:", 1000)):  # a piece costs more than its bytes
+        decoder = Decoder()
+        assert least < last_fed(decoder, piece) <= 100_000
+        assert not decoder.pending
+    assert Decoder().feed(b"data: " + b"x" * 200_000 + b"\n\n") == [("", b"x" * 200_000)]  # one that ends is read
+
+
+def test_a_long_event_in_many_pieces_is_read_in_linear_time() -> None:
+    """Joining at each of 400,000 reads would not come back within the life of the test run."""
+    decoder = Decoder()
+    assert all(not decoder.feed(piece) for piece in [b"data: ", *[b"0123456789"] * 400_000])
+    assert decoder.feed(b"\n\n") == [("", b"0123456789" * 400_000)]

@@ -227,6 +227,7 @@ class Reader:
 
     def _block_start(self, got: Event) -> Sequence[Chunk]:
         try:
+            bytes(got.content_block).decode()  # what is raw so far is read later
             block = _known(got.content_block)
         except UNREADABLE:
             raise Truncated("a block cannot be read") from None
@@ -311,6 +312,7 @@ _EVENTS: Final[Mapping[str, Callable[[Reader, Event], Sequence[Chunk]]]] = Mappi
 
 def _read(body: bytes, model: str, created: int) -> ChatResponse:
     try:
+        body.decode()  # what is raw so far is read later
         reply = _reply(body)
         blocks = [_known(raw) for raw in reply.content or ()]
     except UNREADABLE:

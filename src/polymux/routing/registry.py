@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
+from typing import Final
 
 import msgspec
 
 from polymux.errors import Failure
 from polymux.providers.table import Source
 from polymux.types import Key, Route
+
+LONGEST: Final = 512  # characters of a name that only a provider may know; it goes into headers
 
 
 class Registry:
@@ -75,7 +78,7 @@ class Registry:
             return route
         owner, slash, upstream = name.partition("/")
         source = self.sources.get(owner)
-        if not slash or not upstream or source is None or not source.discover:
+        if not slash or not upstream or source is None or not source.discover or len(name) > LONGEST:
             return None  # a provider with a fixed list serves that list and nothing else
         return self._serve(source, name, upstream)
 
@@ -85,6 +88,7 @@ class Registry:
         return msgspec.structs.replace(self._base, name=public, deployments=deployments, timeouts=timeouts)
 
     def _unknown(self, name: str, key: Key) -> Failure:
+        name = name if len(name) <= LONGEST else name[:LONGEST] + "..."
         known = [public for public, _ in self.names(key)]
         folded = {public.casefold(): public for public in known} | {
             public.rpartition("/")[2].casefold(): public for public in known

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterable
 from typing import Final
+from urllib.parse import quote
 
 # A lead that makes a secret of what follows (a word, or the shape of a well-known key) and the secret itself.
 # Every repeat before the secret is bounded, so the time is linear in the text.
@@ -28,3 +31,26 @@ def mask(text: str) -> str:
     secret or password.
     """
     return _SECRET.sub(lambda match: f"{match[1]}{match[2][:4]}…", text)
+
+
+LEAST: Final = 8  # characters; what is shorter is no secret, and stands in other words
+
+
+class Known:
+    """Hides the secrets that are known, wherever they stand and however they are escaped (JSON, URL)."""
+
+    def __init__(self, secrets: Iterable[str]) -> None:
+        forms = {form for secret in secrets if len(secret) >= LEAST for form in _forms(secret)}
+        longest_first = sorted(forms, key=len, reverse=True)
+        self._pattern = re.compile("|".join(map(re.escape, longest_first)) if forms else r"(?!)")
+        self.longest = max(map(len, forms), default=0)  # characters of an escaped form
+
+    def hide(self, text: str) -> str:
+        """`text` with an ellipsis in place of each known secret, and masked."""
+        return mask(self._pattern.sub("…", text))
+
+
+def _forms(secret: str) -> Iterable[str]:
+    for plain in (json.dumps(secret, ensure_ascii=False)[1:-1], json.dumps(secret)[1:-1]):
+        yield from (plain, plain.replace("/", "\\/"), plain.replace("/", "\\u002f"), plain.replace("/", "\\u002F"))
+    yield from (secret, quote(secret), quote(secret, safe=""))

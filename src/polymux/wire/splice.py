@@ -7,13 +7,29 @@ model to us and another to the upstream.
 
 from __future__ import annotations
 
+import codecs
+import re
 from collections.abc import Mapping
 from operator import call
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-_SHORT = 4096  # bytes
+_SHORT: Final = 4096  # bytes
+_STEP: Final = 1 << 20  # bytes that are decoded at a time to see whether they are UTF-8
+
+# How bodies begin that are no JSON text in UTF-8, and what to say of them.
+_BEGINNINGS: Final = (
+    (b"\xef\xbb\xbf", "it begins with a byte-order mark; leave that out"),
+    (b"\xff\xfe", "it is UTF-16; send UTF-8"),
+    (b"\xfe\xff", "it is UTF-16; send UTF-8"),
+    (b"{\0", "it is UTF-16; send UTF-8"),
+    (b"\0", "it is UTF-16; send UTF-8"),
+    (b"\x1f\x8b", "it is compressed; send it as it is"),
+)
+_HALF_PAIR: Final = re.compile(
+    rb"\\u[dD][89abAB]..(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB]..)\\u[dD][c-fC-F]", re.DOTALL
+)
 
 
 class NotJson(ValueError):
@@ -44,15 +60,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes) -> dict[str, msgspec.Raw]:
-    """Top-level members of `body` in order. Raises `NotJson` or `Repeated`."""
-    if not body.strip():
-        raise NotJson("it is empty")
+    """Top-level members of `body` in order. Raises `NotJson` or `Repeated`.
+
+    What is skipped has been read as strictly as what is decoded: grammar, escapes, UTF-8 (RFC 8259).
+    """
     try:
         pairs = _decode(body)
+        if not body.isascii():
+            _check_utf8(body)
     except msgspec.ValidationError:
         raise NotJson("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise NotJson(str(error)) from None
+        raise NotJson(_reason(body, error)) from None
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
     # a short body is read twice sooner than its keys are turned into strings
@@ -69,3 +88,27 @@ def parse(body: bytes) -> dict[str, msgspec.Raw]:
 def build(fields: Mapping[str, Any]) -> bytes:
     """A JSON object of raw and plain values, in the dict's order."""
     return _encode(fields)
+
+
+def _check_utf8(body: bytes) -> None:
+    """Raises `UnicodeDecodeError`. A long body is not decoded as a whole: that would copy it."""
+    if len(body) <= _STEP:
+        body.decode()
+        return
+    decode, view = codecs.getincrementaldecoder("utf-8")().decode, memoryview(body)
+    for start in range(0, len(body), _STEP):
+        decode(view[start : start + _STEP], start + _STEP >= len(body))
+
+
+def _reason(body: bytes, error: Exception) -> str:
+    """What is wrong, in the words of whoever can mend it; nothing of the body but the place."""
+    if not body.strip():
+        return "it is empty"
+    for beginning, text in _BEGINNINGS:
+        if body.startswith(beginning):
+            return text
+    if isinstance(error, UnicodeDecodeError):
+        return "it is not UTF-8"
+    if _HALF_PAIR.search(body):
+        return "it holds half a surrogate pair (an emoji cut in two is written so)"
+    return str(error)

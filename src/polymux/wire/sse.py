@@ -7,32 +7,50 @@ give nothing.
 
 from __future__ import annotations
 
-_BOM = b"\xef\xbb\xbf"
+from typing import Final
+
+MAX: Final = 32 * 1024 * 1024  # bytes of an event that has not ended
+PIECE: Final = 64  # bytes that a piece of it costs beside its own
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+class TooLong(ValueError):
+    """An event has grown beyond `MAX` without an end: it is no event, and is not held any longer."""
+
+    def __init__(self) -> None:
+        super().__init__(f"an event of its stream exceeds {MAX // 2**20} MiB")
 
 
 class Decoder:
     """State between two reads of one stream: the unfinished event and whether a CR was the last byte seen."""
 
-    __slots__ = ("_rest", "_skip_lf", "_started")
+    __slots__ = ("_held", "_size", "_skip_lf", "_started")
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._held: list[bytes] = []  # the unfinished event, in the pieces it came in
+        self._size = 0  # of them
         self._skip_lf = False
         self._started = False
 
     @property
     def pending(self) -> bool:
         """Something of the last read is held: the next bytes are not the start of an event."""
-        return bool(self._rest) or self._skip_lf
+        return bool(self._held) or self._skip_lf
 
     def feed(self, data: bytes) -> list[tuple[str, bytes]]:
-        """The events that `data` completes. The name is "" where the stream gives none."""
+        """The events that `data` completes. The name is "" where the stream gives none. Raises `TooLong`."""
         if self._skip_lf or b"\r" in data:
             data = self._normalise(data)
-        if self._rest:
-            data = self._rest + data
+        if self._held:
+            if b"\n\n" not in data and not (data.startswith(b"\n") and self._held[-1].endswith(b"\n")):
+                self._hold(data)  # pieces are joined once, however many there are
+                return []
+            data = b"".join([*self._held, data])
+            self._held.clear()
+            self._size = 0
         blocks = data.split(b"\n\n")
-        self._rest = blocks.pop()
+        if rest := blocks.pop():
+            self._hold(rest)
         if not self._started:
             if not blocks:
                 return []
@@ -49,11 +67,21 @@ class Decoder:
 
     def close(self) -> list[tuple[str, bytes]]:
         """The stream has ended: an event that lacks only its blank line still counts."""
-        rest, self._rest = self._rest, b""
+        rest = b"".join(self._held)
+        self._held.clear()
         if not self._started:
             rest = rest.removeprefix(_BOM)
         event = _parse(rest)
         return [event] if event else []
+
+    def _hold(self, piece: bytes) -> None:
+        if not piece:
+            return
+        self._held.append(piece)
+        self._size += len(piece) + PIECE
+        if self._size > MAX:
+            self._held.clear()
+            raise TooLong
 
     def _normalise(self, data: bytes) -> bytes:
         """Line ends to LF. A final CR ends its line at once; an LF that follows in the next read is part of it."""

@@ -1,0 +1,199 @@
+"""What is fuzzed: decoders and readers of bytes that others wrote. One table, for hypothesis and for tools/fuzz.py.
+
+A target takes any bytes and raises what it must not raise. The first byte of a stream's input says how it is cut.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+from polymux.errors import Failure, Truncated
+from polymux.providers.base import Adapter, Relaying
+from polymux.providers.dialects import DIALECTS
+from polymux.providers.replies import UNREADABLE
+from polymux.surfaces.chat import Chat
+from polymux.surfaces.stream import Translated, Writer
+from polymux.types import Call, Deployment, Key, Quirks
+from polymux.wire import mask, splice, sse
+
+TESTS: Final = Path(__file__).resolve().parents[1]
+MODEL: Final = "public-name"
+RELAYS: Final = (Quirks(), Quirks(repair=True))
+SECRET: Final = "sk-proj-0123456789abcdefABCDEF"
+
+Target = Callable[[bytes], None]
+
+
+def deployment(dialect: str, quirks: Quirks = RELAYS[0]) -> Deployment:
+    return Deployment(f"p/{dialect}", "p", "upstream-name", dialect, "https://p.example/v1", quirks=quirks)
+
+
+def pieces(data: bytes) -> Iterator[bytes]:
+    """The input behind its first byte, in pieces of that many bytes; 0 = whole."""
+    size, body = (data[0], data[1:]) if data else (0, b"")
+    step = size or max(len(body), 1)
+    return (body[start : start + step] for start in range(0, len(body), step))
+
+
+def read(data: bytes | str) -> Any:
+    """JSON; numbers are left alone, of which Python does not read those with many digits."""
+    return json.loads(data, parse_int=str, parse_float=str)
+
+
+# ---- wire --------------------------------------------------------------------------------------------------------
+
+
+def events(data: bytes) -> None:
+    """The events are the same however the stream is cut."""
+    cut, whole = sse.Decoder(), sse.Decoder()
+    found = [event for piece in pieces(data) for event in cut.feed(piece)] + cut.close()
+    assert found == whole.feed(data[1:]) + whole.close()
+
+
+def members(data: bytes) -> None:
+    """What is parsed is JSON, and is the same when it is built."""
+    try:
+        fields = splice.parse(data)
+    except (splice.NotJson, splice.Repeated):
+        return
+    built = splice.build(fields)
+    assert splice.parse(built) == fields
+    assert list(read(data)) == list(fields)
+
+
+def secrets(data: bytes) -> None:
+    text = data.decode("utf-8", "replace")
+    hidden = mask.mask(text)
+    assert len(hidden) <= len(text)
+    planted = mask.mask(f"{text} Bearer {SECRET} {text}")
+    assert SECRET not in planted
+
+
+# ---- requests ----------------------------------------------------------------------------------------------------
+
+
+def request(adapter: Adapter, dialect: str, data: bytes) -> None:
+    """Any body becomes a request that is JSON, or a `Failure`."""
+    surface = Chat()
+    try:
+        call = surface.decode(data, "req_1", Key("k", "k"))
+        if isinstance(adapter, Relaying):
+            for quirks in RELAYS:
+                read(adapter.relay(call, deployment(dialect, quirks)).body)
+        flow = adapter.flow(surface.request(call), deployment(dialect))
+        try:
+            next(flow)
+        except StopIteration as stop:
+            read(stop.value.body)
+    except Failure as failure:
+        assert read(surface.error(failure))["error"]["message"]  # noqa: PT017 - any failure will do, if it can be told
+    except RecursionError:  # the engine knows that one
+        return
+
+
+# ---- answers -----------------------------------------------------------------------------------------------------
+
+
+def answered(stream: bytes) -> None:
+    """What goes to a client is a stream that clients read: events of one JSON object each, nothing half done. (The
+    relay lane does not look for UTF-8 inside the texts it passes.)"""
+    decoder = sse.Decoder()
+    for _, data in decoder.feed(stream):
+        assert data == b"[DONE]" or isinstance(read(data.decode("utf-8", "replace")), dict), data
+    assert not decoder.pending
+
+
+def lanes(adapter: Adapter, dialect: str) -> Iterator[Any]:
+    call = Call("req_1", "chat", Key("k", "k"), MODEL, True, {}, b"", wants_usage=True)
+    yield Translated(adapter.reader(MODEL, 1), Writer(Chat(), call))
+    if isinstance(adapter, Relaying):
+        for quirks in RELAYS:
+            yield adapter.relay_reader(call, deployment(dialect, quirks))
+
+
+def stream(adapter: Adapter, dialect: str, data: bytes) -> None:
+    """Any stream becomes events, a `Failure` or `Truncated`."""
+    for lane in lanes(adapter, dialect):
+        out = b""
+        try:
+            for piece in pieces(data):
+                out += lane.feed(piece)
+                if lane.failed or lane.done:
+                    break
+            out += lane.close()
+        except (Failure, Truncated):
+            pass
+        answered(out)
+        assert min(lane.usage.input, lane.usage.output) >= 0
+
+
+def whole(adapter: Adapter, dialect: str, data: bytes) -> None:
+    """Any buffered answer becomes a response, a `Failure` or `Truncated`."""
+    readers: list[Callable[[], object]] = [lambda: Chat().whole(adapter.read(data, MODEL, 1))]
+    if isinstance(adapter, Relaying):
+        readers += [partial(adapter.relay_whole, data, deployment(dialect, quirks)) for quirks in RELAYS]
+    for read in readers:
+        with suppress(Failure, Truncated):
+            read()
+
+
+def error(adapter: Adapter, dialect: str, data: bytes) -> None:
+    """Any error answer is a `Failure` that can be told, without the secret that the upstream quoted."""
+    quoting = data.replace(b"KEY", SECRET.encode())
+    for status in (400, 401, 404, 429, 500, 503):
+        failure = adapter.failure(status, {"content-type": "text/html", "retry-after": "soon"}, quoting)
+        told = Chat().error(failure)
+        assert SECRET.encode() not in told
+        read(told)
+
+
+def models(adapter: Adapter, dialect: str, data: bytes) -> None:
+    with suppress(Failure, *UNREADABLE):
+        assert all(isinstance(name, str) for name in adapter.read_models(data))
+
+
+OF_A_DIALECT: Final[Mapping[str, Callable[[Adapter, str, bytes], None]]] = MappingProxyType(
+    {"request": request, "stream": stream, "whole": whole, "error": error, "models": models}
+)
+TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
+    {"events": events, "members": members, "secrets": secrets}
+    | {
+        f"{kind}-{dialect}": partial(target, adapter, dialect)
+        for kind, target in OF_A_DIALECT.items()
+        for dialect, adapter in DIALECTS.items()
+    }
+)
+
+
+def seeds(name: str) -> list[bytes]:
+    """Where a fuzzer may begin: recorded answers, and the requests of the golden cases."""
+    kind, _, dialect = name.partition("-")
+    if kind in ("members", "request"):
+        return [found for path in sorted((TESTS / "golden").rglob("*.txt")) if (found := _section(path))]
+    if kind == "secrets":
+        return [b"Incorrect API key provided: sk-proj-abcdefgh12345678.", b"token=0123456789abcdef0123456789abcdef"]
+    return [body for of, shape, body in _recorded() if kind in ("events", shape) and dialect in ("", of)]
+
+
+def _section(path: Path) -> bytes:
+    """The client's request of a golden case."""
+    return path.read_bytes().partition(b"--- client request\n")[2].partition(b"\n---")[0].strip()
+
+
+def _recorded() -> Iterator[tuple[str, str, bytes]]:
+    """(dialect, shape, body) of every recorded answer; streams with a byte before them that says: whole."""
+    for path in sorted((TESTS / "transcripts" / "data").glob("*/*/case.json")):
+        case = json.loads(path.read_text("utf-8"))
+        body = (path.parent / case["body"]).read_bytes()
+        dialect = path.parent.parent.name.partition("-")[0]
+        if case["body"].endswith(".sse"):
+            yield dialect, "stream", b"\0" + body
+        else:
+            shape = "models" if "model_ids" in case["expect"] else "error" if case["status"] >= 400 else "whole"
+            yield dialect, shape, body
