@@ -23,10 +23,10 @@ from uvicorn.server import ServerState
 
 from polymux.app import build, prepare
 from polymux.http.protocol import PolymuxProtocol
-from support import replies
+from polymux.mock import replies
+from polymux.mock.replies import Reply
 from support.gateway import KEY
 from support.raw import Wire, post
-from support.replies import Reply
 from support.scripts import SSE, Script
 from support.settings import providers
 from support.upstream import Upstream

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ def record(id_: str, **members: Any) -> Record:
         "cache": "off",
         "duration_ms": 1.5,
         "first_token_ms": None,
+        "overhead_ms": 0.1,
     }
     return Record(**{**plain, **members})
 
@@ -151,3 +153,19 @@ def test_a_record_that_is_only_half_written_does_not_spoil_the_next(
     journal.append([record("req_2")])
     journal.close()
     assert [one.id for one in read(journal.path)] == ["req_1", "req_2"]
+
+
+def test_an_echo_gets_what_is_written(tmp_path: Path) -> None:
+    class Echo:
+        def __init__(self) -> None:
+            self.heard: list[tuple[Sequence[Record], bytes]] = []
+
+        def wrote(self, records: Sequence[Record], lines: bytes) -> None:
+            self.heard.append((records, lines))
+
+    echo = Echo()
+    journal = Journal(tmp_path, echo=echo)
+    records = [record("req_1"), record("req_2")]
+    journal.append(records)
+    journal.close()
+    assert echo.heard == [(records, journal.path.read_bytes())]

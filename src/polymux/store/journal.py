@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
@@ -19,13 +20,20 @@ from polymux.types import Record
 _encode = msgspec.json.Encoder().encode_lines
 
 
+class Echo(Protocol):
+    """Gets what is written, as it is written. It must not raise, and must not keep us waiting."""
+
+    def wrote(self, records: Sequence[Record], lines: bytes) -> None: ...
+
+
 class Journal:
     """Appends to `directory/journal-PID.jsonl`. Raises OSError when the file cannot be opened or written."""
 
-    def __init__(self, directory: Path, fsync: str = "second") -> None:
+    def __init__(self, directory: Path, fsync: str = "second", echo: Echo | None = None) -> None:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.path = directory / f"journal-{os.getpid()}.jsonl"
         self._fd = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._echo = echo
         self._always = fsync == "always"
         self._dirty = threading.Event()
         self._closing = threading.Event()
@@ -34,6 +42,8 @@ class Journal:
 
     def append(self, records: Sequence[Record]) -> None:
         lines = _encode(records)
+        if self._echo is not None:
+            self._echo.wrote(records, lines)
         while lines:  # a write may take less than it was given
             lines = lines[os.write(self._fd, lines) :]
         if self._always:
