@@ -5,12 +5,25 @@ from __future__ import annotations
 import os
 import re
 import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from polymux.app import build, environment, find_config, first_run_key, prepare, table
+from polymux.app import (
+    Crew,
+    build,
+    counters,
+    environment,
+    find_config,
+    first_run_key,
+    prepare,
+    refreshed,
+    table,
+)
 from polymux.config import ConfigError
+from polymux.functions import Watcher
+from polymux.store.shared import shared_file
 from polymux.types import Key
 
 KEY = Key("k", "k")
@@ -143,8 +156,10 @@ def test_all_faults_are_told_at_once(home: Path) -> None:
         '[models.f]\ndeployments = [{ provider = "functions", model = "nothing" }]\n'
     )
     told = "\n".join(faults("polymux.toml", ("missing.py",)))
-    for words in ("OPENAI_API_KEY", "did you mean 'openai'", "no.pem", "missing.py: no such file", "no function 'noth"):
+    for words in ("OPENAI_API_KEY", "did you mean 'openai'", "no.pem", "missing.py: no such file"):
         assert words in told
+    assert "no function" not in told, "that only follows from the file that is missing"
+    assert any("no function 'nothing'" in fault for fault in faults("polymux.toml"))
 
 
 @pytest.mark.parametrize("field", ["ca_file", "client_cert"])
@@ -198,6 +213,35 @@ def test_functions_of_the_file_and_of_the_command_line_add_up(home: Path) -> Non
     assert names(None, ("cats.py",)) == {"echo", "purr", "woof"}
 
 
+def test_a_broken_file_of_a_folder_is_a_fault_for_the_strict(home: Path) -> None:
+    folder = Path("functions")
+    folder.mkdir(mode=0o755)
+    for name, text in (("cats.py", MEOW), ("dogs.py", "import nothing_like_it\n")):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o644)
+    Path("polymux.toml").write_text('[server]\nfunctions_dir = "functions"\n')
+    assert "nothing_like_it" in "".join(faults())
+    setup = prepare(strict=False)
+    assert setup.functions.names == ("purr",)
+    assert "nothing_like_it" in "".join(setup.functions.broken.values())
+
+
+def test_functions_that_have_changed_make_new_names(home: Path) -> None:
+    Path("cats.py").write_text(MEOW)
+    Path("cats.py").chmod(0o644)
+    route = '[models.cat]\ndeployments = [{ provider = "functions", model = "purr" }]\n'
+    Path("polymux.toml").write_text(CORP + route)
+    setup = prepare(None, ("cats.py",))
+    other = Watcher(["polymux.demo"]).functions
+    with pytest.raises(ConfigError, match=r"models.cat.deployments: there is no function 'purr'"):
+        refreshed(setup, other)
+    Path("more.py").write_text(MEOW + MEOW.replace("purr", "hiss"))
+    Path("more.py").chmod(0o644)
+    fresh = refreshed(setup, Watcher(["more.py"]).functions)
+    assert {name for name, _ in fresh.registry.names(KEY)} == {"m", "cat", "purr", "hiss"}
+    assert fresh.functions.names == ("purr", "hiss")
+
+
 # ---- building --------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +266,15 @@ def test_a_key_file_that_others_could_read_is_closed_when_it_is_written(home: Pa
     file.chmod(0o644)
     first_run_key(home)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+def test_of_several_workers_one_makes_the_key_and_the_others_find_it(home: Path) -> None:
+    data = home / "data"
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: first_run_key(data), range(8)))
+    assert len({key for key, _ in found}) == 1
+    assert sum(fresh for _, fresh in found) == 1
+    assert [path.name for path in data.iterdir()] == ["first-run.key"]
 
 
 def test_two_keys_are_not_the_same(tmp_path: Path) -> None:
@@ -255,6 +308,27 @@ def test_what_the_server_section_says_reaches_the_front(home: Path) -> None:
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
     assert (front.settings.origins, front.max_body, front.settings.scheme) == (("https://a.example",), 1 << 20, "http")
+
+
+def test_the_command_line_has_the_last_word(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("POLYMUX_DATA_DIR", "elsewhere")
+    Path("polymux.toml").write_text("[server]\nport = 1\nworkers = 2\n")
+    server = prepare(None, (), {"workers": 4, "data_dir": "~/mine", "unix_socket": "~/x.sock"}).config.server
+    assert (server.port, server.workers) == (1, 4)
+    assert (server.data_dir, server.unix_socket) == (str(home / "mine"), str(home / "x.sock"))
+
+
+def test_certificates_that_cannot_serve_are_a_fault(home: Path) -> None:
+    Path("cert.pem").write_text("not a certificate")
+    Path("polymux.toml").write_text('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n')
+    (fault,) = faults()
+    assert fault.startswith("polymux.toml: server.tls_cert: cert.pem and cert.pem cannot serve TLS: ")
+
+
+def test_workers_count_together(home: Path) -> None:
+    crew = Crew(0, home, shared_file())
+    assert [counters(crew).admit("rpm:a", 2).remaining for _ in range(2)] == [1, 0]
+    assert [counters(None).admit("rpm:a", 2).remaining for _ in range(2)] == [1, 1]
 
 
 def test_a_routes_timeouts_hold_for_its_deployments(home: Path) -> None:

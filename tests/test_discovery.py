@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from polymux import discovery
-from polymux.discovery import ask, keep_models
+from polymux.discovery import Discovery, ask, carried
 from polymux.engine import Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
@@ -95,14 +95,14 @@ async def test_the_registry_is_replaced_when_a_list_has_come() -> None:
     async with Listener() as server:
         holder = Holder(source(server), source(server, "fixed", discover=False, models={"own": "own"}))
         before = holder.snapshot
-        keeping = asyncio.create_task(keep_models(holder, caller))
+        keeping = Discovery(holder, caller)
+        keeping.follow()
         await (await server.accept()).answer(listing("a", "b"))
         await until(lambda: holder.snapshot is not before)
         assert holder.names() == {"a", "b", "own"}
         assert {name for name, _ in before.registry.names(KEY)} == {"own"}  # who holds the old one keeps it whole
         assert server.accepted == 1  # a fixed list is not asked for
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        keeping.close()
         await caller.transport.close()
 
 
@@ -121,7 +121,8 @@ async def test_a_provider_that_fails_is_warned_about_once_and_asked_again(
     async with Listener() as server:
         holder = Holder(source(server))
         monkeypatch.setattr(discovery.asyncio, "sleep", sleep)
-        keeping = asyncio.create_task(keep_models(holder, caller))
+        keeping = Discovery(holder, caller)
+        keeping.follow()
         peer = await server.accept()
         for _ in range(10):
             await peer.answer(answer(503, b""))
@@ -129,8 +130,7 @@ async def test_a_provider_that_fails_is_warned_about_once_and_asked_again(
         while not holder.names():
             await real(0)
         monkeypatch.undo()
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        keeping.close()
         await caller.transport.close()
     assert pauses[:10] == [5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 600.0, 600.0, 600.0]
     assert pauses[10:] == [discovery.FRESH]
@@ -144,15 +144,53 @@ async def test_one_dead_provider_does_not_hold_up_another() -> None:
     caller = Caller()
     async with Listener() as dead, Listener() as server:
         holder = Holder(source(dead, "dead"), source(server))
-        keeping = asyncio.create_task(keep_models(holder, caller))
+        keeping = Discovery(holder, caller)
+        keeping.follow()
         await (await dead.accept()).request()  # and never answered
         await (await server.accept()).answer(listing("a"))
         await until(lambda: holder.names() == {"a"})
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        keeping.close()
         await caller.transport.close()
 
 
 @looped
+async def test_who_is_asked_follows_the_snapshot() -> None:
+    caller = Caller()
+    async with Listener() as server, Listener() as other:
+        holder = Holder(source(server), source(other, "other"))
+        keeping = Discovery(holder, caller)
+        keeping.follow()
+        first, second = await server.accept(), await other.accept()
+        await first.request()
+        await second.request()
+        # the same, another address, and one that is new
+        holder.snapshot = Holder(source(server), source(server, "other"), source(server, "third")).snapshot
+        keeping.follow()
+        await second.gone()  # the old address is not waited for
+        peers = [await server.accept() for _ in range(2)]
+        for peer in peers:
+            await peer.answer(listing("x"))
+        await first.send(listing("a"))
+        await until(lambda: {"a", "other/x", "third/x"} <= holder.names())
+        assert server.accepted == 3, "who has been asked is not asked again"
+        keeping.close()
+        await caller.transport.close()
+
+
+@looped
+async def test_a_list_is_carried_over_where_the_source_is_the_same() -> None:
+    async with Listener() as server, Listener() as other:
+        registry = Holder(source(server), source(server, "gone"), source(server, "moved")).snapshot.registry
+        for name in ("corp", "gone", "moved"):
+            registry = registry.with_models(name, [f"of-{name}"])
+        new = Holder(
+            source(server), source(other, "moved"), source(server, "new", discover=False, models={"own": "own"})
+        )
+        assert {name for name, _ in carried(registry, new.snapshot.registry).names(KEY)} == {"of-corp", "own"}
+
+
+@looped
 async def test_nobody_to_ask() -> None:
-    await keep_models(Holder(), Caller())
+    keeping = Discovery(Holder(), Caller())
+    keeping.follow()
+    keeping.close()

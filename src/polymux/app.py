@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import secrets
+import ssl
 import string
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -16,12 +17,18 @@ import msgspec
 
 from polymux.config import Config, ConfigError, Fault, load, parse_dotenv
 from polymux.engine import Engine, Snapshot
-from polymux.functions import Functions, LoadError
-from polymux.functions import load as load_functions
+from polymux.functions import Functions, LoadError, Watcher
+from polymux.hooks.metrics import Metrics
+from polymux.hooks.requestlog import request_log
+from polymux.hooks.wirelog import wire_log
 from polymux.http.serve import Front, Settings
+from polymux.http.watch import Watch
+from polymux.providers.credentials import secrets_in, secrets_to
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import FUNCTIONS, Row, Source, prefixes, rows, sources
 from polymux.routing.registry import Registry
+from polymux.store.base import Counters
+from polymux.store.cells import Cells
 from polymux.store.journal import Journal
 from polymux.store.memory import LocalCounters, StaticKeys, digest
 from polymux.transport import Transport
@@ -39,6 +46,7 @@ class Setup(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     functions: Functions
     registry: Registry
+    watcher: Watcher  # of the files that the functions are from
 
 
 def table() -> Mapping[str, Row]:
@@ -69,8 +77,27 @@ def find_config(named: str | None, env: Mapping[str, str]) -> Path | None:
     return next((path for path in usual if path.is_file()), None)
 
 
-def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
-    """Read and check everything. Raises `ConfigError` with all faults. `functions`: specs of the command line."""
+class Crew(msgspec.Struct, frozen=True):
+    """What one worker of several is told. slot: its own number among those that run. run: a directory for what they
+    share, gone when the gateway ends. counters: the descriptor of the file behind the limits they share."""
+
+    slot: int
+    run: Path
+    counters: int
+
+
+def prepare(
+    named: str | None = None,
+    functions: tuple[str, ...] = (),
+    server: Mapping[str, str | int | bool] | None = None,
+    *,
+    strict: bool = True,
+) -> Setup:
+    """Read and check everything. Raises `ConfigError` with all faults.
+
+    functions, server: specs of function models and fields of `[server]` from the command line. strict: a broken file
+    in a folder of functions is a fault; else it is logged, and the rest is served.
+    """
     env, dotenv = environment(Path.cwd())
     path = find_config(named, env)
     text = None if path is None else _text(path)
@@ -79,7 +106,7 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
         config: Config = load(text, env, file=str(path) if path else "")
     except ConfigError as error:
         given, config = error.faults, error.config  # goes on, to tell all faults at once
-    config = _at_home(config)
+    config = _at_home(msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **(server or {}))))
     faults: list[Fault] = []
     presets = table()
     found: list[Source] = []
@@ -88,19 +115,19 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
     except ConfigError as error:
         faults += error.faults
     specs = (*config.functions, *((config.server.functions_dir,) if config.server.functions_dir else ()), *functions)
-    loaded = Functions({})
+    watcher = None
     if str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))  # where `module:object` is looked for, after all else
     try:
-        loaded = Functions(load_functions(specs or (() if config.file else ("polymux.demo",))))
+        watcher = Watcher(specs or (() if config.file else ("polymux.demo",)), strict=strict)
     except LoadError as error:
         faults.append(Fault(config.file or "command line", 0, "functions", str(error)))
-    faults += _files(config) + _function_refs(config, loaded)
-    if given or faults:
+    faults += _files(config) + (_function_refs(config, watcher.functions) if watcher else [])
+    if given or faults or watcher is None:
         told = {fault.field for fault in given}  # what only follows from a fault is none of its own
         both = [*given, *(fault for fault in faults if fault.field not in told)]
         raise ConfigError(sorted(both, key=lambda fault: (not fault.line, fault.line)))
-    names = registry(config, found, loaded)
+    names = registry(config, found, watcher.functions)
     if lost := names.unknown_fallbacks():
         raise ConfigError(
             Fault(
@@ -111,10 +138,18 @@ def prepare(named: str | None = None, functions: tuple[str, ...] = ()) -> Setup:
             )
             for route, name in lost
         )
-    return Setup(config, dotenv, presets, tuple(found), loaded, names)
+    return Setup(config, dotenv, presets, tuple(found), watcher.functions, names, watcher)
 
 
-def registry(config: Config, found: list[Source], functions: Functions) -> Registry:
+def refreshed(setup: Setup, functions: Functions) -> Setup:
+    """The same with function models that have changed. Raises `ConfigError` when a route has lost one."""
+    if faults := _function_refs(setup.config, functions):
+        raise ConfigError(faults)
+    names = registry(setup.config, setup.sources, functions)
+    return msgspec.structs.replace(setup, functions=functions, registry=names)
+
+
+def registry(config: Config, found: Iterable[Source], functions: Functions) -> Registry:
     """The names of a configuration and what serves them."""
     defaults = config.defaults
     base = Route("", (), "weighted", (), defaults.retries, defaults.max_attempts, defaults.timeouts, defaults.strict)
@@ -143,12 +178,37 @@ def registry(config: Config, found: list[Source], functions: Functions) -> Regis
     return Registry(routes, providers.values(), base, int(time.time()))
 
 
-def build(setup: Setup, data_dir: Path) -> Front:
-    """The gateway. Opens the journal in `data_dir`, and its key file when no other key is configured."""
+def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
+    """The gateway; `crew` when it is one of several workers. Opens the journal in `data_dir`, and its key file when no
+    other key is configured."""
     config = setup.config
-    ledger = Journal(data_dir / "journal", config.ledger.fsync)
-    engine = Engine(DIALECTS, Transport(), LocalCounters(), ledger)
-    return Front(engine, settings(setup, data_dir))
+    log = request_log(config.server.log if sys.stdout else "off", 1, os.environ)
+    tap = wire_log(2, secrets_of(setup, data_dir)) if config.server.debug else None
+    metrics = Metrics(Cells(crew.run, crew.slot) if crew else Cells())
+    ledger = Journal(data_dir / "journal", config.ledger.fsync, log)
+    engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, (metrics, tap) if tap else (metrics,))
+    return Front(engine, settings(setup, data_dir), Watch(metrics, (log,) if log else ()))
+
+
+def secrets_of(setup: Setup, data_dir: Path) -> Iterator[str]:
+    """What must not be seen in a log."""
+    config = setup.config
+    yield from config.auth.keys or (first_run_key(data_dir)[0],)
+    yield config.auth.admin_key
+    for url in (config.server.database_url, config.server.redis_url):
+        yield from secrets_in(url)
+    for source in setup.sources:
+        for template in source.templates:
+            yield from secrets_to(template)
+
+
+def counters(crew: Crew | None) -> Counters:
+    """What limits are counted with: one count, however many workers there are."""
+    if crew is None:
+        return LocalCounters()
+    from polymux.store.shared import SharedCounters  # not everywhere: it needs file locks
+
+    return SharedCounters(crew.counters)
 
 
 def settings(setup: Setup, data_dir: Path) -> Settings:
@@ -170,21 +230,34 @@ def settings(setup: Setup, data_dir: Path) -> Settings:
         config.server.cors_origins,
         config.server.max_body,
         "https" if config.server.tls_cert else "http",
+        config.server.max_connections,
     )
 
 
 def first_run_key(data_dir: Path) -> tuple[str, bool]:
     """The generated key in `data_dir/first-run.key` (mode 0600), and whether it was made just now."""
     path = data_dir / "first-run.key"
-    if path.is_file() and (key := path.read_text("ascii").strip()):
+    if key := _kept(path):
         return key, False
     letters = string.ascii_letters + string.digits
     key = "sk-pmx-" + "".join(secrets.choice(letters) for _ in range(32))
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
-        os.fchmod(file.fileno(), 0o600)  # an older, empty file may have been readable by others
+    made = data_dir / f".first-run-{secrets.token_hex(8)}"
+    with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(key + "\n")
+    try:
+        os.link(made, path)  # whole or not at all: of several workers one makes the key, the others find it
+    except OSError:  # it is there by now, or empty, or this file system has no links
+        if found := _kept(path):
+            return found, False
+        made.replace(path)
+    finally:
+        made.unlink(missing_ok=True)
     return key, True
+
+
+def _kept(path: Path) -> str:
+    return path.read_text("ascii").strip() if path.is_file() else ""
 
 
 def _timed(deployment: Deployment, route: Timeouts, defaults: Timeouts) -> Deployment:
@@ -202,7 +275,7 @@ def _at_home(config: Config) -> Config:
 
     return msgspec.structs.replace(
         config,
-        server=resolved(config.server, "tls_cert", "tls_key", "functions_dir"),
+        server=resolved(config.server, "tls_cert", "tls_key", "functions_dir", "data_dir", "unix_socket", "models_dir"),
         providers={
             name: resolved(provider, "ca_file", "client_cert", "client_key")
             for name, provider in config.providers.items()
@@ -217,11 +290,23 @@ def _files(config: Config) -> list[Fault]:
         for one in config.providers.values()
         for field in ("ca_file", "client_cert", "client_key")
     ] + [(0, f"server.{field}", getattr(config.server, field)) for field in ("tls_cert", "tls_key")]
-    return [
+    faults = [
         Fault(config.file, line, field, f"there is no readable file {path!r}")
         for line, field, path in named
         if path and not (Path(path).is_file() and os.access(path, os.R_OK))
     ]
+    return faults or _certificate(config)
+
+
+def _certificate(config: Config) -> list[Fault]:
+    cert, key = config.server.tls_cert, config.server.tls_key
+    if not cert or not key:
+        return []
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+    except OSError as error:  # an SSLError is one
+        return [Fault(config.file, 0, "server.tls_cert", f"{cert} and {key} cannot serve TLS: {error}")]
+    return []
 
 
 def _function_refs(config: Config, functions: Functions) -> list[Fault]:

@@ -12,7 +12,10 @@ import msgspec
 from polymux.engine import Snapshot
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Adapter
+from polymux.providers.credentials import hide
+from polymux.providers.replies import UNREADABLE
 from polymux.providers.table import Source
+from polymux.routing.registry import Registry
 from polymux.transport import Transport
 
 FRESH = 3600.0  # seconds a list is good for
@@ -36,10 +39,44 @@ class Caller(Protocol):
     def transport(self) -> Transport: ...
 
 
-async def keep_models(holder: Holder, caller: Caller) -> None:
-    """Keep the lists of all providers that have one fresh, until cancelled."""
-    sources = [source for source in holder.snapshot.registry.sources.values() if source.discover]
-    await asyncio.gather(*(_keep(holder, caller, source) for source in sources))
+class Discovery:
+    """Keeps the lists of all providers that have one fresh. Needs a running loop."""
+
+    def __init__(self, holder: Holder, caller: Caller) -> None:
+        self._holder = holder
+        self._caller = caller
+        self._asked: dict[str, tuple[Source, asyncio.Task[None]]] = {}
+
+    def follow(self) -> None:
+        """Ask the providers of the holder's snapshot, and no others; who is asked already goes on as it is."""
+        wanted = {name: source for name, source in self._holder.snapshot.registry.sources.items() if source.discover}
+        for name, (source, task) in list(self._asked.items()):
+            if name not in wanted or not same(source, wanted[name]):
+                task.cancel()
+                del self._asked[name]
+        for name in wanted.keys() - self._asked.keys():
+            task = asyncio.ensure_future(_keep(self._holder, self._caller, wanted[name]))
+            self._asked[name] = (wanted[name], task)
+
+    def close(self) -> None:
+        for _, task in self._asked.values():
+            task.cancel()
+        self._asked.clear()
+
+
+def same(one: Source, other: Source) -> bool:
+    """Whether two sources differ in nothing but the models that were found."""
+    return msgspec.structs.replace(one, models=other.models) == other
+
+
+def carried(old: Registry, new: Registry) -> Registry:
+    """The new names with the lists that were found for the old ones, where a source is the same: while it is reloaded
+    no model is missing for a moment."""
+    for name, source in new.sources.items():
+        known = old.sources.get(name)
+        if source.discover and known is not None and known.models and same(known, source):
+            new = new.with_models(name, known.models)
+    return new
 
 
 async def _keep(holder: Holder, caller: Caller, source: Source) -> None:
@@ -70,9 +107,9 @@ async def ask(caller: Caller, source: Source) -> Sequence[str]:
     try:
         body = await reply.whole()
         if reply.status != 200:
-            raise adapter.failure(reply.status, reply.header_map(), body)
+            raise hide(adapter.failure(reply.status, reply.header_map(), body), template)
         return adapter.read_models(body)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise Failure("upstream_unavailable", f"the answer is not a list of models: {error}") from None
     finally:
         caller.transport.release(reply)

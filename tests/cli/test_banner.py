@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import trustme
 
 from polymux.app import first_run_key, prepare
 from polymux.cli.banner import banner
@@ -70,10 +71,24 @@ def test_the_address_can_be_used_and_the_open_one_is_warned_about(
 
 
 def test_tls_changes_the_scheme_and_ends_the_warning(home: Path) -> None:
-    Path("cert.pem").write_text("")
+    trustme.CA().issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path("cert.pem")
     text = show('[server]\ntls_cert = "cert.pem"\ntls_key = "cert.pem"\n', host="0.0.0.0")
     assert "https://127.0.0.1:8000/v1" in text
     assert "without TLS" not in text
+
+
+def test_a_unix_socket_is_named_with_the_way_to_it(home: Path) -> None:
+    Path("polymux.toml").write_text('[server]\nunix_socket = "/run/my gateway.sock"\n')
+    setup = prepare(None, ("polymux.demo",))
+    text = banner(setup, setup.config.server.unix_socket, home / "data", fresh=False)
+    assert "running at http://localhost/v1 on the Unix socket /run/my gateway.sock " in text
+    assert "curl --unix-socket '/run/my gateway.sock' http://localhost/v1/chat/completions" in text
+    assert "without TLS" not in text
+
+
+def test_several_workers_are_told(home: Path) -> None:
+    assert "  workers 3\n" in show("[server]\nworkers = 3\n")
+    assert "workers" not in show("")
 
 
 def test_unverified_certificates_are_warned_about(home: Path) -> None:

@@ -14,10 +14,13 @@ from polymux import __version__
 from polymux.engine import Engine, Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
+from polymux.hooks.metrics import Metrics
 from polymux.http import handlers
 from polymux.http.serve import Front, Settings
+from polymux.http.watch import Watch
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
+from polymux.store.cells import Cells
 from polymux.store.memory import LocalCounters, StaticKeys
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Record, Route
@@ -65,7 +68,8 @@ def front(**more: Any) -> Front:
     keys = StaticKeys([(SECRET, Key("static-1", "ada")), (LIMITED, Key("static-2", "bob", models=("sm*",)))])
     functions = Functions({"meow": lambda messages: "meow"})
     engine = Engine({}, Transport(), LocalCounters(), Ledger())
-    return Front(engine, Settings(Snapshot(registry, functions), keys, {"sk-ant-": "anthropic"}))
+    settings = Settings(Snapshot(registry, functions), keys, {"sk-ant-": "anthropic"})
+    return Front(engine, settings, Watch(Metrics(Cells()), ()))
 
 
 def body(**members: Any) -> bytes:

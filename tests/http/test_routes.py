@@ -69,4 +69,7 @@ def test_hot_addresses_are_those_of_the_table() -> None:
 
 
 def test_only_surfaces_are_for_browsers_of_other_origins() -> None:
-    assert {row.path for row in TABLE if not row.client} == {"/health", "/ready", "/"}
+    assert {row.path for row in TABLE if not row.client} == {
+        *("/health", "/ready", "/metrics", "/openapi.json", "/"),
+        "/admin/api/reload",
+    }

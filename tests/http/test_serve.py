@@ -10,10 +10,13 @@ import pytest
 from polymux.engine import Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
+from polymux.hooks.metrics import Metrics
 from polymux.http import routes
 from polymux.http.routes import Row
 from polymux.http.serve import Front, Settings
+from polymux.http.watch import Watch
 from polymux.routing.registry import Registry
+from polymux.store.cells import Cells
 from polymux.types import Route
 
 ORIGIN: Final = "https://app.example"
@@ -23,7 +26,7 @@ class Exchange:
     def __init__(self, method: str, target: str, **headers: str) -> None:
         self.method, self.target, self.body = method, target.encode("latin-1"), b""
         self.headers = {name.replace("_", "-").encode(): text.encode() for name, text in headers.items()}
-        self.id, self.extra = "", b""
+        self.id, self.extra, self.started = "", b"", False
         self.status = 0
         self.sent = b""
         self._head = b""
@@ -52,7 +55,7 @@ class Keys:
 def front(origins: tuple[str, ...] = ("*",)) -> Front:
     unused: Any = None
     snapshot = Snapshot(Registry([], [], Route("", ()), 0), Functions({}))
-    return Front(unused, Settings(snapshot, Keys(), origins=origins))
+    return Front(unused, Settings(snapshot, Keys(), origins=origins), Watch(Metrics(Cells()), ()))
 
 
 def serve(method: str, target: str, origins: tuple[str, ...] = ("*",), **headers: str) -> Exchange:

@@ -151,6 +151,8 @@ class Client:
 class Edge:
     """A listening server. `clock`: its time, where the test moves it."""
 
+    address: tuple[str, int]
+
     def __init__(self, app: App) -> None:
         self.app = app
         self.state = ServerState()

@@ -18,7 +18,7 @@ from support.raw import Answer, Wire, ask, build, post
 PATIENCE: Final = 20.0
 KEY: Final = "sk-test-0123456789abcdef"
 SOURCES: Final = Path(__file__).resolve().parents[2] / "src"
-_BANNER: Final = re.compile(r"http://127\.0\.0\.1:(\d+)")
+_BANNER: Final = re.compile(r"https?://127\.0\.0\.1:\d+")
 
 
 class Gateway:
@@ -94,7 +94,7 @@ class Gateway:
                 self._lines.append(line)
                 found = _BANNER.search(line)
                 if found and not self.url:
-                    self.url = f"http://127.0.0.1:{found[1]}"
+                    self.url = found[0]
                     self._ready.set()
         self._ready.set()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import ssl
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -80,15 +81,17 @@ def payloads(body: bytes) -> list[bytes]:
 
 
 class Wire:
-    """One connection. `with Wire(url) as wire:`"""
+    """One connection. `with Wire(url) as wire:` `trust`: what to believe of a server that speaks TLS."""
 
-    def __init__(self, url: str, receive_buffer: int = 0) -> None:
+    def __init__(self, url: str, receive_buffer: int = 0, trust: ssl.SSLContext | None = None) -> None:
         parts = urlsplit(url)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.settimeout(PATIENCE)
         self.socket.connect((parts.hostname or "", parts.port or 80))
+        if trust is not None:
+            self.socket = trust.wrap_socket(self.socket, server_hostname=parts.hostname)
         self.buffer = bytearray()
         self._events = bytearray()
         self._head: Head | None = None

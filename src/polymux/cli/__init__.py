@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-COMMANDS: Final = ("serve", "check", "models", "chat", "mock")
+COMMANDS: Final = ("serve", "check", "models", "chat", "mock", "catalog")
 
 
 class _Commands(click.Group):

@@ -8,18 +8,20 @@ from typing import Final
 
 from polymux import __version__
 from polymux.app import Setup
+from polymux.config import Server
 from polymux.types import Key
 
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 _SHOWN: Final = 8  # model names on the screen; /v1/models has them all
 
 
-def banner(setup: Setup, address: tuple[str, int], data_dir: Path, *, fresh: bool) -> str:
-    """Address, key, models, and a command that works when pasted. `fresh`: the key was made just now, show it."""
+def banner(setup: Setup, address: tuple[str, int] | str, data_dir: Path, *, fresh: bool) -> str:
+    """Address, key, models, and a command that works when pasted.
+
+    address: host and port, or the path of a Unix socket. fresh: the key was made just now, show it.
+    """
     config = setup.config
-    host, port = address
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
-    base = f"{'https' if config.server.tls_cert else 'http'}://{shown}:{port}"
+    base, way = _base(config.server, address)
     file = data_dir / "first-run.key"
     if config.auth.keys:
         number = len(config.auth.keys)
@@ -37,22 +39,38 @@ def banner(setup: Setup, address: tuple[str, int], data_dir: Path, *, fresh: boo
             f"{'; ' if models else ''}and what {', '.join(asked)} list{'s' if len(asked) == 1 else ''} (GET /v1/models)"
         )
     lines = [
-        f"Polymux {__version__} is running at {base}/v1   (Ctrl-C stops it)",
+        f"Polymux {__version__} is running at {base}/v1{way}   (Ctrl-C stops it)",
         "",
         f"  key     {key}",
         f"  models  {models or 'none: name a provider in the configuration'}",
         f"  config  {_sources(setup)}",
     ]
-    lines += [f"  note    {warning}" for warning in _warnings(setup, host)]
+    if config.server.workers > 1:
+        lines.append(f"  workers {config.server.workers}")
+    lines += [f"  note    {warning}" for warning in _warnings(setup, "" if way else address[0])]
     if names:
         model = "meow" if "meow" in names else names[0]
-        lines += ["", "  Try it:", *_curl(base, secret, model)]
+        lines += [
+            "",
+            "  Try it:",
+            *_curl(f"--unix-socket {quote(str(address))} {base}" if way else base, secret, model),
+        ]
     return "\n".join([*lines, ""])
 
 
-def _curl(base: str, secret: str, model: str) -> list[str]:
+def _base(server: Server, address: tuple[str, int] | str) -> tuple[str, str]:
+    """The URL to use, and how to get there when that is not plain."""
+    scheme = "https" if server.tls_cert else "http"
+    if isinstance(address, str):
+        return f"{scheme}://localhost", f" on the Unix socket {address}"
+    host, port = address
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host  # noqa: S104 - compared, not bound
+    return f"{scheme}://{shown}:{port}", ""
+
+
+def _curl(where: str, secret: str, model: str) -> list[str]:
     return [
-        f"  curl {base}/v1/chat/completions \\",
+        f"  curl {where}/v1/chat/completions \\",
         f'    -H "Authorization: Bearer {secret}" -H "Content-Type: application/json" \\',
         f'    -d \'{{"model": "{model}", "messages": [{{"role": "user", "content": "hello"}}]}}\'',
     ]
@@ -70,7 +88,7 @@ def _warnings(setup: Setup, host: str) -> list[str]:
         for one in config.providers.values()
         if not one.verify
     ]
-    if host not in LOOPBACK and not config.server.tls_cert:
+    if host and host not in LOOPBACK and not config.server.tls_cert:
         warnings.append(f"listening on {host} without TLS: keys travel in the clear")
     return warnings
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -10,6 +10,7 @@ import msgspec
 
 from polymux import __version__
 from polymux.errors import Failure
+from polymux.http import openapi
 from polymux.surfaces.models import model_list, model_object
 
 if TYPE_CHECKING:
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from polymux.http.serve import Front
 
 JSON: Final = b"content-type: application/json\r\n"
+# what headers say of a body, when all is well (a part of the value), and what to do when it is not
+_DECLARED: Final = (
+    (b"content-encoding", "identity", "send the body uncompressed"),
+    (b"content-type", "json", "send application/json"),
+)
 HTML: Final = (
     b"content-type: text/html; charset=utf-8\r\n"
     b"content-security-policy: default-src 'none'; style-src 'unsafe-inline'\r\n"
@@ -26,9 +32,24 @@ HTML: Final = (
 def chat(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:
     """A call of a client surface, up to the engine."""
     key = front.key(exchange)
-    call = front.surface.decode(exchange.body, exchange.id, key)
+    try:
+        call = front.surface.decode(exchange.body, exchange.id, key)
+    except Failure as failure:
+        raise _explained(failure, exchange.headers) from None
     call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
     return front.engine.run(call, front.surface, front.snapshot, exchange)
+
+
+def _explained(failure: Failure, headers: Mapping[bytes, bytes]) -> Failure:
+    """What is no JSON is told by its headers as well. They are not asked when it is JSON: clients that send JSON as
+    text/plain, or nothing of the kind, are served."""
+    if failure.kind != "invalid_json" or failure.param:
+        return failure
+    for header, usual, hint in _DECLARED:
+        value = headers.get(header, b"").decode("latin-1").strip().lower()
+        if value and usual not in value:
+            return Failure(failure.kind, f"{failure.message} ({header.decode()} is {value[:100]!r}; {hint})")
+    return failure
 
 
 def models(front: Front, exchange: Exchange, rest: str) -> None:
@@ -54,6 +75,11 @@ def ready(front: Front, exchange: Exchange, rest: str) -> None:
     if front.draining:
         raise Failure("overloaded", "the gateway is shutting down")
     exchange.respond(200, JSON, b'{"status":"ready"}')
+
+
+def description(front: Front, exchange: Exchange, rest: str) -> None:
+    """The OpenAPI document: the same for everybody, so pages of any origin may read it."""
+    exchange.respond(200, JSON + b"access-control-allow-origin: *\r\n", openapi.document())
 
 
 def page(front: Front, exchange: Exchange, rest: str) -> None:

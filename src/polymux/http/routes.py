@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from polymux.http import handlers
+from polymux.http import admin, handlers, watch
 
 if TYPE_CHECKING:
     from polymux.http.protocol import Exchange
@@ -31,7 +31,10 @@ TABLE: Final = (
     Row("GET", "/models/*", handlers.model),
     Row("GET", "/health", handlers.health, client=False),
     Row("GET", "/ready", handlers.ready, client=False),
+    Row("GET", "/openapi.json", handlers.description, client=False),
+    Row("GET", "/metrics", watch.metrics, client=False),
     Row("GET", "/", handlers.page, client=False),
+    Row("POST", "/admin/api/reload", admin.reload, client=False),
 )
 
 # what nearly every request asks for, found without looking at the path

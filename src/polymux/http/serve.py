@@ -12,10 +12,12 @@ import msgspec
 
 from polymux.engine import Engine, Snapshot, failure_head
 from polymux.errors import Failure
+from polymux.http.admin import Reload
 from polymux.http.auth import authenticate
 from polymux.http.handlers import JSON
 from polymux.http.protocol import Exchange
 from polymux.http.routes import HOT, TABLE, match
+from polymux.http.watch import Watch
 from polymux.store.base import Keys
 from polymux.surfaces.chat import Chat
 from polymux.types import Key
@@ -25,7 +27,7 @@ class Settings(msgspec.Struct, frozen=True):
     """What the front goes by, as one value; a reload makes a new one.
 
     foreign: prefixes of providers' keys -> provider. admin: the digest of the admin key, empty = there is none.
-    origins: whose pages may call. max_body: bytes.
+    origins: whose pages may call. max_body: bytes. max_connections: of clients, to this process.
     """
 
     snapshot: Snapshot
@@ -35,13 +37,17 @@ class Settings(msgspec.Struct, frozen=True):
     origins: tuple[str, ...] = ("*",)
     max_body: int = 32 * 1024 * 1024
     scheme: str = "http"
+    max_connections: int = 10_000
 
 
 class Front:
-    """Implements `protocol.Serving`."""
+    """Implements `protocol.Serving`. `reload`: given by the process that serves."""
 
-    def __init__(self, engine: Engine, settings: Settings) -> None:
+    reload: Reload
+
+    def __init__(self, engine: Engine, settings: Settings, watch: Watch) -> None:
         self.engine = engine
+        self.watch = watch
         self.surface = Chat()
         self.draining = False
         self.swap(settings)
@@ -51,6 +57,7 @@ class Front:
         self.settings = settings
         self.snapshot = settings.snapshot
         self.max_body = settings.max_body
+        self.max_connections = settings.max_connections
 
     def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer now, or by the coroutine that is returned."""
@@ -76,11 +83,25 @@ class Front:
             return None
         return work
 
-    def refuse(self, exchange: Exchange, failure: Failure) -> None:
-        """An error envelope."""
+    def admit(self, exchange: Exchange) -> None:
+        """Before a large body is read: whoever needs a key must have one. Raises `Failure`."""
+        rows = match(exchange.target).rows
+        if not (rows and rows[0].client):
+            return
+        _name(exchange)
+        if b"origin" in exchange.headers:
+            exchange.extra += self._cors(exchange)
+        self.key(exchange)
+
+    def refuse(self, exchange: Exchange, failure: Failure, more: bytes = b"") -> None:
+        """An error envelope, or the error that ends a stream. more: header lines."""
+        if exchange.started:
+            exchange.end(self.surface.error_event(failure))
+            return
         if not exchange.id:
             _name(exchange)
-        head = JSON + failure_head(failure)
+        self.watch.refused(exchange, failure)
+        head = JSON + failure_head(failure) + more
         if failure.status == 401:
             head += b"www-authenticate: Bearer\r\n"
         exchange.respond(failure.status, head, self.surface.error(failure))
@@ -103,7 +124,7 @@ class Front:
             exchange.respond(204, b"allow: %b, OPTIONS\r\n" % methods.encode(), b"")
             return
         failure = Failure("method_not_allowed", f"{exchange.method[:20]} is not served here; use {methods}")
-        exchange.respond(405, b"%ballow: %b\r\n" % (JSON, methods.encode()), self.surface.error(failure))
+        self.refuse(exchange, failure, b"allow: %b\r\n" % methods.encode())
 
     def _cors(self, exchange: Exchange, preflight: str = "") -> bytes:
         """The headers that let a page of another origin call us (Fetch standard, CORS protocol)."""
