@@ -122,7 +122,9 @@ def test_every_command_and_option_is_there(language: str) -> None:
         command = main.get_command(click.Context(main), name)
         assert command is not None
         shown = re.findall(r"^\| `(--[a-z-]+)", sections[name], re.MULTILINE)
-        assert shown == [option for parameter in command.params for option in parameter.opts if option[0] == "-"]
+        parts = command.commands.values() if isinstance(command, click.Group) else [command]
+        options = [option for part in parts for parameter in part.params for option in parameter.opts]
+        assert shown == [option for option in options if option[0] == "-"]
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

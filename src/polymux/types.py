@@ -84,7 +84,14 @@ class Key(msgspec.Struct, frozen=True):
     tenant: str = "default"
     models: tuple[str, ...] = ()  # globs; empty = all
     rpm: int = 0  # requests per minute, 0 = no limit
-    origin: str = "static"  # static | first-run
+    origin: str = "static"  # static | first-run | database
+    tpm: int = 0  # tokens per minute, 0 = no limit
+    concurrency: int = 0  # requests at once, 0 = no limit
+    budget_usd: str = ""  # decimal; empty = none
+    budget_period: str = "total"  # day | month | total
+    expires_at: float | None = None  # Unix seconds
+    enabled: bool = True
+    log: bool = False  # conversations are kept
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +103,9 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cache_write: int = 0
     reasoning: int = 0
     source: str = "upstream"  # upstream | estimated | none
+    cache_write_1h: int = 0  # of cache_write, what is kept for an hour instead of minutes
+    audio_input: int = 0  # of input
+    audio_output: int = 0  # of output
 
 
 NO_USAGE = Usage(source="none")
@@ -137,6 +147,19 @@ class Call(msgspec.Struct, gc=False):
     parent_id: str = ""  # the call of that function model
 
 
+class Try(msgspec.Struct, gc=False):
+    """One attempt of a request. `why` it was chosen and how it ended: a code of the error table, or "ok"."""
+
+    deployment: str
+    provider: str
+    model: str  # upstream name
+    why: str
+    outcome: str
+    status: int
+    at_ms: float  # since the request's arrival
+    ms: float
+
+
 class Record(msgspec.Struct, gc=False):
     """A usage record (INTERFACE.md §5): one line of the ledger for one request, all attempts in it."""
 
@@ -166,3 +189,5 @@ class Record(msgspec.Struct, gc=False):
     overhead_ms: float  # of the duration up to the first content, what was not spent waiting for upstreams
     client_request_id: str = ""
     parent_id: str = ""  # the call of the function model that made this one
+    tries: list[Try] = []
+    price: str = ""  # the prices behind `cost_usd`, as `routing.price` writes them
