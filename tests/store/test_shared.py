@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from polymux.routing.limits import Window
 from polymux.store import shared
-from polymux.store.shared import SETS, WAYS, SharedCounters, shared_file
+from polymux.store.shared import WAYS, SharedCounters, shared_file
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=400)
 # Sixteenths of a second are exact in floats, so that a border is a border.
