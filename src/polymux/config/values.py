@@ -11,7 +11,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # surrogates: bytes
 _MAYBE_SECRET = re.compile(r"[@?]|[A-Za-z0-9_-]{20,}")  # user:password@host, ?key=..., a key in the wrong field
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d|)")
 _SIZE = re.compile(r"([0-9]+)(B|KB|MB|GB|KiB|MiB|GiB|)")
-_MONEY = re.compile(r"[0-9]{1,7}(\.[0-9]{1,12})?")
+_MONEY = re.compile(r"[0-9]{1,7}(\.[0-9]{1,6})?")  # a whole number of picodollars for a token
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _VISIBLE = re.compile(r"[ -~]*")
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*")
