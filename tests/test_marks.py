@@ -47,7 +47,18 @@ def test_an_error_with_a_status() -> None:
     assert (error.status, error.code, error.retry_after, error.type) == (429, "tired", 7, None)
 
 
-@pytest.mark.parametrize("status", [200, 399, 600])
-def test_what_is_no_errors_status(status: int) -> None:
+def test_the_words_of_an_error_can_be_sent_whatever_they_were() -> None:
+    error: Any = ModelError(400, ValueError("half a pair: \ud800"), code=7, type=8)  # type: ignore[arg-type]  # on purpose
+    assert (error.message, error.code, error.type) == ("half a pair: ?", "7", "8")
+
+
+@pytest.mark.parametrize("seconds", [-1, float("nan"), float("inf")])
+def test_what_is_no_time_to_wait(seconds: float) -> None:
+    with pytest.raises(ValueError, match="retry_after is a number of seconds, not "):
+        ModelError(429, "slowly", retry_after=seconds)
+
+
+@pytest.mark.parametrize("status", [200, 399, 400.5, 600, "429"])
+def test_what_is_no_errors_status(status: Any) -> None:
     with pytest.raises(ValueError, match=f"400 to 599, not {status}"):
         ModelError(status, "")

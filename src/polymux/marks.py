@@ -6,6 +6,7 @@ The decorator only marks; nothing is registered by importing.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
 MARK: Final = "__polymux_model__"
@@ -52,7 +53,7 @@ class ModelError(Exception):
     """Raised by a function model, it becomes the client's error; raised by `call.chat`, it tells how that call failed.
 
     status: 400 to 599. message: for the client. code: of the error envelope. retry_after: seconds. type: of the error
-    envelope; None = the usual one of the status. Raises `ValueError` for another status.
+    envelope; None = the usual one of the status. Raises `ValueError` for another status and for a time that is none.
     """
 
     def __init__(
@@ -64,7 +65,15 @@ class ModelError(Exception):
         retry_after: float | None = None,
         type: str | None = None,
     ) -> None:
-        if not 400 <= status <= 599:
+        if status not in range(400, 600):
             raise ValueError(f"the status of an error is one of 400 to 599, not {status}")
+        if retry_after is not None and not 0 <= retry_after < inf:
+            raise ValueError(f"retry_after is a number of seconds, not {retry_after}")
         super().__init__(message)
-        self.status, self.message, self.code, self.retry_after, self.type = status, message, code, retry_after, type
+        self.status, self.message, self.retry_after = int(status), _text(message), retry_after
+        self.code, self.type = code and _text(code), type and _text(type)
+
+
+def _text(value: object) -> str:
+    """Text that can be sent: a message is often another error, and may quote what is no Unicode."""
+    return str(value).encode("utf-8", "replace").decode()

@@ -6,6 +6,8 @@ import asyncio
 import json
 import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,12 +15,13 @@ from typing import Any
 import pytest
 
 from polymux.cli.backends import Gateway as Remote
-from polymux.cli.chat import Wanted, _backend
+from polymux.cli.chat import Wanted, _backend, _line
+from polymux.errors import Failure
 from polymux.mock.replies import Reply, ToolUse
 from polymux.mock.scripts import Ask, render
 from support.gateway import KEY, Gateway
 from support.settings import FUNCTIONS, providers
-from support.terminal import CTRL_C, CTRL_D, Terminal, plain, run
+from support.terminal import CTRL_C, CTRL_D, Terminal, environment, plain, run
 from support.upstream import Upstream
 
 TEXT = "Hello, 世界!"
@@ -205,11 +208,41 @@ def test_faults_of_the_configuration(home: Path) -> None:
     assert "server.prot" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [("meow",), ("meow", "Hi", "--max-tokens", "0"), ("meow", "a", "b")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        *(("meow",), ("meow", "Hi", "--max-tokens", "0"), ("meow", "a", "b")),
+        *(("meow", "Hi", "--url", url) for url in ("http://[x", "ftp://127.0.0.1:1", "127.0.0.1:99999", "http://")),
+    ],
+)
 def test_a_wrong_command_line(home: Path, arguments: tuple[str, ...]) -> None:
     done = run(home, "chat", *arguments)
     assert done.returncode == 2
     assert "Usage: " in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("meow", "\udcff"), ("\udcff", "Hi"), ("meow", "Hi", "--system", "\udcff")])
+def test_what_is_typed_is_no_text(alone: Path, arguments: tuple[str, ...]) -> None:
+    done = run(alone, "chat", *arguments)
+    assert (done.returncode, done.stderr.splitlines()[1:]) == (1, ["Error: what is to be sent is not text in UTF-8"])
+
+
+def test_nothing_to_read_from(alone: Path) -> None:
+    close = "import os, runpy, sys; os.close(0); sys.stdin = None; sys.argv[0] = 'polymux'; runpy.run_module('polymux')"
+    command = [sys.executable, "-W", "error", "-c", close, "chat", "meow", "Hi"]
+    done = subprocess.run(command, cwd=alone, env=environment(alone, {}), capture_output=True, timeout=60, check=False)
+    assert (done.stdout.decode(), done.returncode) == ("喵!\n", 0)
+
+
+def test_a_broken_file_of_functions_is_told_and_the_rest_answers(alone: Path) -> None:
+    (alone / "models" / "broken.py").write_text("def (")
+    done = run(alone, "chat", "meow", "Hi")
+    assert (done.stdout, done.returncode) == ("喵!\n", 0)
+    assert "not served: models/broken.py: SyntaxError" in done.stderr
+
+
+def test_an_error_does_not_steer_the_terminal() -> None:
+    assert _line(Failure("bad_request", "no\n\x1b]0;title\x07 such  thing")) == "no \\x1b]0;title\\x07 such thing"
 
 
 def test_the_help_has_an_example(home: Path) -> None:

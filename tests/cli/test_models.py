@@ -8,6 +8,8 @@ from pathlib import Path
 
 from click.testing import Result
 
+from support import terminal
+
 Run = Callable[..., Result]
 
 CONFIG = """
@@ -58,3 +60,16 @@ def test_a_fault_is_told(run: Run) -> None:
     result = run("models", "--config", "nothing.toml")
     assert result.exit_code == 1
     assert "nothing.toml" in result.stderr
+
+
+def test_a_broken_file_of_functions_is_told_and_the_rest_listed(home: Path) -> None:
+    (home / "many").mkdir(mode=0o755)
+    for name, text in {
+        "cats": "import polymux\ncat = polymux.model('meow')(lambda messages: '')",
+        "broken": "1 / 0",
+    }.items():
+        (home / "many" / f"{name}.py").write_text(text)
+    (home / "polymux.toml").write_text('[server]\nfunctions_dir = "many"\n')
+    done = terminal.run(home, "models", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, [{"id": "meow", "deployments": ["functions/meow"]}])
+    assert done.stderr == "not served: many/broken.py: ZeroDivisionError: division by zero (line 1 of broken.py)\n"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -177,7 +178,7 @@ def test_no_secret_leaves(form: str) -> None:
         assert all(sinks.values())
         assert "refused: " in sinks["answers"]
         assert "corp/echo-401" in journal
-        assert "> corp/echo-401#1 POST" in gateway.log()
+        assert re.search(r"> corp/echo-401#[12] POST", gateway.log())  # either of two keys
         assert any(seen.header("authorization") == f"Bearer {CANARIES['key1']}" for seen in upstream.requests)
         assert leaks(sinks) == []
 

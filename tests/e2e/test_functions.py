@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -20,6 +21,7 @@ TEXT: Final = "Hello, 世界!"
 MODELS: Final = """
 import asyncio
 import threading
+import re
 import time
 
 from polymux import ModelError, model
@@ -276,6 +278,18 @@ def test_a_function_that_never_ends_does_not_keep_the_gateway() -> None:
 CATS: Final = "from polymux import model\n\n\n@model('{0}')\ndef cat(messages):\n    return '{1}'\n"
 
 
+def test_a_file_that_never_ends_loading_does_not_keep_the_gateway_from_ending() -> None:
+    config = f'[server]\nfunctions_dir = "."\n\n[auth]\nkeys = ["{KEY}"]\n'
+    with Gateway(config, files={"cats.py": CATS.format("cat", "meow")}) as gateway:
+        begun = gateway.home / "begun"
+        (gateway.home / "slow.py").write_text(f"import time\nopen({str(begun)!r}, 'w').close()\ntime.sleep(1000)\n")
+        until = time.monotonic() + PATIENCE
+        while not begun.exists():
+            assert time.monotonic() < until, gateway.log()
+        assert said(gateway.chat("cat")) == "meow"
+        assert gateway.stop() == 0
+
+
 def test_files_of_a_folder_come_change_and_break_while_the_rest_is_served() -> None:
     config = f'[server]\nfunctions_dir = "."\n\n[auth]\nkeys = ["{KEY}"]\n\n[limits]\nrpm = 0\n'
     files = {"cats.py": CATS.format("cat", "meow"), "dogs.py": "1 / 0\n"}
@@ -288,6 +302,7 @@ def test_files_of_a_folder_come_change_and_break_while_the_rest_is_served() -> N
 
         assert said(gateway.chat("cat")) == "meow"
         assert "dogs.py: ZeroDivisionError: division by zero (line 1 of dogs.py)" in gateway.log()
+        assert re.search(r"^  note    not served: .*dogs\.py: ZeroDivisionError", gateway.log(), re.MULTILINE)
         (gateway.home / "dogs.py").write_text(CATS.format("dog", "woof"))
         becomes("dog", "woof")
         (gateway.home / "cats.py").write_text(CATS.format("cat", "purr"))

@@ -105,7 +105,8 @@ def test_a_call_without_user() -> None:
         (("looked up",), "looked up"),
         (("looked up", {"hits": 3, "of": {"嗯"}}), 'looked up {"hits":3,"of":["嗯"]}'),
         (({"hits": 3},), '{"hits":3}'),
-        (("a\nERROR forged\x1b[31m\u2028",), "a\\x0aERROR forged\\x1b[31m\\x2028"),
+        (({"half a pair": "\ud800"},), r"{'half a pair': '\ud800'}"),
+        (("a\nERROR forged\x1b[31m\u2028",), "a\\nERROR forged\\x1b[31m\\u2028"),
     ],
 )
 def test_a_line_in_the_log(told: tuple[Any, ...], line: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -231,6 +231,8 @@ def test_the_details_of_usage_are_kept() -> None:
         ({"finish_reason": 7}, "'finish_reason' of type int"),
         ({"usage": 7}, "gave 'usage' of type int"),
         ({"usage": {"prompt_tokens": "7"}}, r"at `\$.prompt_tokens`"),
+        ({"usage": {"prompt_tokens": 10**400}}, "a number of tokens that cannot be"),
+        ({"usage": {"prompt_tokens_details": {"cached_tokens": -1}}}, "a number of tokens that cannot be"),
         ({"tool_calls": {}}, "gave a value of type dict where a list"),
         ({"tool_calls": ["f"]}, "gave 'tool_calls' of type str"),
         ({"tool_calls": [{"function": "f"}]}, "gave 'function' of type str"),

@@ -232,6 +232,18 @@ async def cancels_itself(messages: Any) -> str:
     raise asyncio.CancelledError
 
 
+def odd(messages: Any) -> str:
+    raise BaseException
+
+
+def interrupts(messages: Any) -> str:
+    raise KeyboardInterrupt
+
+
+async def async_interrupts(messages: Any) -> str:
+    raise KeyboardInterrupt
+
+
 async def groups(messages: Any) -> str:
     raise BaseExceptionGroup("several", [SystemExit(3)])
 
@@ -245,6 +257,9 @@ async def groups(messages: Any) -> str:
         (exits, "SystemExit"),
         (async_exits, "SystemExit"),
         (cancels_itself, "CancelledError"),
+        (odd, "BaseException"),
+        (interrupts, "KeyboardInterrupt"),
+        (async_interrupts, "KeyboardInterrupt"),
         (groups, "BaseExceptionGroup"),
         (lambda: "takes nothing", "TypeError"),
     ],
@@ -264,9 +279,9 @@ def test_a_failing_function_is_told_by_kind_and_its_author_by_traceback(
 def test_the_traceback_begins_in_the_function(caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(Failure):
         run(raises)
-    files = [line for line in caplog.text.splitlines() if line.startswith("  File")]
+    files = [line for line in caplog.text.splitlines() if line.startswith("      File")]
     assert len(files) == 1
-    assert files[0].startswith(f'  File "{__file__}", line ')
+    assert files[0].startswith(f'      File "{__file__}", line ')
     assert files[0].endswith("in raises")
 
 

@@ -17,12 +17,17 @@ def test_an_authors_frames_alone(tmp_path: Path) -> None:
     with pytest.raises(LoadError) as caught:
         from_file(path)
     lines = caught.value.trace.splitlines()
-    assert [line for line in lines if line.startswith("  File")] == [
-        f'  File "{path}", line 5, in <module>',
-        f'  File "{path}", line 2, in deeper',
+    assert [line for line in lines if "  File" in line] == [
+        f'      File "{path}", line 5, in <module>',
+        f'      File "{path}", line 2, in deeper',
     ]
-    assert lines[-1] == "ZeroDivisionError: division by zero"
+    assert lines[-1] == "    ZeroDivisionError: division by zero"
 
 
 def test_an_error_that_was_never_raised_has_no_frames() -> None:
-    assert trace(ValueError("x")) == "ValueError: x"
+    assert trace(ValueError("x")) == "    ValueError: x"
+
+
+def test_the_text_of_an_error_cannot_pass_for_a_line_of_the_log() -> None:
+    text = trace(ValueError("what the client said:\nINFO forged\x1b[31m\r!"))
+    assert text == "    ValueError: what the client said:\n    INFO forged\\x1b[31m\\r!"

@@ -259,3 +259,23 @@ def test_modules_are_not_watched(folder: Path, monkeypatch: pytest.MonkeyPatch) 
     write(folder / "pmx_watched.py", MEOW.replace("meow", "purr"))
     assert [watcher.changed() for _ in range(3)] == [None] * 3
     monkeypatch.delitem(sys.modules, "pmx_watched")
+
+
+def test_a_model_that_moves_to_another_file_in_one_change(folder: Path) -> None:
+    """As a checkout or an editor that saves all does it; whichever file is read first."""
+    write(folder / "a.py", ECHO)
+    write(folder / "b.py", MEOW)
+    watcher = Watcher([str(folder)])
+    write(folder / "a.py", MEOW)
+    write(folder / "b.py", ECHO)
+    functions = look(watcher)
+    assert functions is not None
+    assert (functions.names, functions.broken) == (("meow", "echo"), {})
+
+
+@pytest.mark.parametrize("error", ["BaseException", "__import__('asyncio').CancelledError", "GeneratorExit"])
+def test_whatever_a_file_raises_the_rest_is_served(folder: Path, error: str) -> None:
+    write(folder / "a.py", f"raise {error}")
+    write(folder / "b.py", MEOW)
+    functions = Watcher([str(folder)]).functions
+    assert (functions.names, list(functions.broken)) == (("meow",), [str(folder / "a.py")])

@@ -85,8 +85,8 @@ def test_a_result_nobody_asked_for_stays_behind_the_others() -> None:
     [
         (["a-B_9"], ["a-B_9"]),
         (["call:1"], ["call_1"]),
-        (["a.b", "a:b", "a_b"], ["a_b", "a_b_", "a_b__"]),
-        (["", "call"], ["call", "call_"]),
+        (["a.b", "a:b", "a_b"], ["a_b", "a_b_1", "a_b_2"]),
+        (["", "call"], ["call", "call_1"]),
         (["调用"], ["__"]),
     ],
 )
@@ -94,6 +94,14 @@ def test_ids_are_rewritten_alike_on_both_sides_and_stay_apart(given: list[str], 
     made = turns(HI, calls(*given), *(result(id_) for id_ in reversed(given)))
     assert [block["id"] for block in made[1]["content"]] == sent
     assert [block["tool_use_id"] for block in made[2]["content"]] == sent
+
+
+def test_many_ids_that_come_out_alike_do_not_grow() -> None:
+    """Hostile ids: to tell them apart by length would take the cube of their number."""
+    given = [chr(0x4E00 + n) for n in range(300)] + [f"__{n}" for n in range(300)]
+    sent = [block["id"] for block in turns(HI, calls(*given))[1]["content"]]
+    assert len(set(sent)) == len(given)
+    assert max(map(len, sent)) <= len("__299_600")
 
 
 @pytest.mark.parametrize(

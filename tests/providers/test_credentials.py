@@ -8,6 +8,7 @@ import pytest
 
 from polymux.errors import Failure
 from polymux.providers.credentials import harmless, hide, secrets_in, secrets_to
+from polymux.transport.tunnel import Proxy
 from polymux.types import Deployment, Link
 
 TO = Deployment(
@@ -28,6 +29,14 @@ def test_every_secret_of_a_deployment_is_found() -> None:
         *("hopper-1906", base64.b64encode(b"grace:hopper-1906").decode()),
     }
     assert "polymux/1.0" not in set(secrets_to(TO))
+
+
+def test_a_user_without_a_password_is_sent_with_an_empty_one() -> None:
+    """Proxies take tokens so; what goes out is what `transport.tunnel` makes of the URL."""
+    url = "http://token%2F1906@proxy.example:3128"
+    proxy = Proxy.of(url)
+    assert proxy is not None
+    assert proxy.authorization.removeprefix("Basic ") in set(secrets_in(url))
 
 
 def test_a_url_without_secrets_has_none() -> None:

@@ -328,7 +328,7 @@ def counts(prompt: Json, completion: Json, total: Json, **more: Json) -> Json:
             counts(9, 2, 11, cached_tokens=4, prompt_tokens_details={"cached_tokens": 5, "cache_write_tokens": 1}),
             Usage(9, 2, 5, 1),
         ),
-        (counts(-1, "x", 2.5), counts(0, 0, 0), Usage(0, 0)),
+        (counts(-1, "x", 2.5), counts(0, 0, 0), NO_USAGE),
     ],
 )
 def test_usage_is_mended(usage: Json, expected: Json, counted: Usage) -> None:

@@ -177,6 +177,48 @@ def test_all_faults_come_at_once_with_their_place() -> None:
     assert "expected one of one, open, keyed" in messages[4]
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("ONE_KEY", "sk-1\r\nx-evil: 1"),
+        ("ONE_KEY", "sk-1\nsk-2"),
+        ("ONE_KEY", "sk-\u201cquoted\u201d"),
+        ("ONE_URL", "one.example/v1"),
+        ("ONE_URL", "https://[one.example/v1"),
+        ("ONE_URL", "https://one.example/v 1"),
+    ],
+)
+def test_variables_are_judged_as_the_file_is(variable: str, value: str) -> None:
+    """What would end or forge a header line is told at the start, once, and never shown."""
+    names = {"a": Provider(name="a", preset="one"), "b": Provider(name="b", preset="one")}
+    with pytest.raises(ConfigError) as found:
+        sources(Config(providers=names, file="f.toml"), SMALL, {"ONE_KEY": "k", variable: value})
+    (fault,) = found.value.faults
+    assert (fault.file, fault.line, fault.field) == ("environment", 0, variable)
+    assert "sk-" not in fault.message
+
+
+@pytest.mark.parametrize(
+    ("members", "field"),
+    [
+        ({"base_url": "https://one.example/v1?key=secret"}, "base_url"),
+        ({"headers": {"Host": "other.example"}}, "headers.Host"),
+        ({"headers": {"content-length": "5"}}, "headers.content-length"),
+    ],
+)
+def test_what_would_not_reach_the_provider_as_written_is_a_fault(members: dict[str, Any], field: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        built(**members)
+    (fault,) = found.value.faults
+    assert fault.field == f"providers.p.{field}"
+    assert "secret" not in fault.message
+
+
+def test_a_credential_in_the_headers_goes_before_the_key() -> None:
+    (template,) = built(headers={"Authorization": "Basic own"}).templates
+    assert [value for name, value in template.headers if name == "authorization"] == ["Basic own"]
+
+
 def test_without_a_file_the_environment_switches_providers_on() -> None:
     found = sources(Config(), SMALL, {"ONE_OLD_KEY": "k", "OTHER": "x"})
     assert [source.name for source in found] == ["one"]

@@ -103,6 +103,18 @@ async def test_a_body_cut_short_is_truncated(wire: bytes, how: str) -> None:
 
 
 @looped
+@pytest.mark.parametrize("more", [OK, OK + b"rubbish", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\npart"])
+async def test_a_second_answer_is_no_part_of_the_first(more: bytes) -> None:
+    """Both come in one read."""
+    async with Server() as server:
+        sending = server.send()
+        peer = await server.accept()
+        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst" + more)
+        assert await (await sending).whole() == b"first"
+        await peer.gone()
+
+
+@looped
 async def test_a_reset_in_a_body_without_length_is_truncated() -> None:
     async with Server() as server:
         sending = server.send()

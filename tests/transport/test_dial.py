@@ -6,6 +6,8 @@ import asyncio
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -100,6 +102,30 @@ async def test_one_address_of_several_is_enough() -> None:
         assert conn.transport.get_extra_info("peername") == good.at
         assert (await addresses.find("llm.example", server.port))[0] == good
         conn.transport.abort()  # type: ignore[attr-defined]  # a Transport
+
+
+@looped
+async def test_an_address_that_stays_silent_goes_last() -> None:
+    """It is given up when another was quicker, or when the time is over; the next connection need not wait for it."""
+    asked = asyncio.Event()
+
+    async def silence(*_: object) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    silent, good = (Address(socket.AF_INET, (f"192.0.2.{number}", 443)) for number in (1, 2))
+
+    async def resolve(host: str, port: int) -> Sequence[Address]:
+        return (silent, good)
+
+    addresses = Addresses(resolve, asyncio.get_running_loop().time)
+    assert (await addresses.find("llm.example", 443))[0] == silent
+    loop = cast(asyncio.AbstractEventLoop, SimpleNamespace(sock_connect=silence))
+    attempt = asyncio.create_task(Dialer(loop, addresses)._attempt(silent))
+    await asked.wait()
+    attempt.cancel()
+    await asyncio.wait({attempt})
+    assert (await addresses.find("llm.example", 443))[0] == good
 
 
 @looped

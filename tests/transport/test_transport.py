@@ -58,6 +58,26 @@ async def test_what_is_kept_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         assert server.accepted == 1
 
 
+@looped
+@pytest.mark.parametrize(
+    ("path", "headers"),
+    [
+        ("/v1/x", (("authorization", "Bearer k\r\nx-evil: 1"),)),
+        ("/v1/x", (("authorization", "Bearer k\n"),)),
+        ("/v1/x HTTP/1.1", HEADERS),
+        ("/v1/模型", HEADERS),
+    ],
+)
+async def test_nothing_of_a_request_ends_its_line(path: str, headers: tuple[tuple[str, str], ...]) -> None:
+    async with Server() as server:
+        request = WireRequest("POST", server.url + path, headers, b"{}")
+        final = asyncio.get_running_loop().time() + 1000.0
+        failure = await failing(server.transport.send(request, deployment(), final, stream=False))
+        assert failure.kind == "upstream_unavailable"
+        assert "Bearer" not in failure.message
+        assert server.accepted == 0
+
+
 # ---- connections
 
 
@@ -276,6 +296,23 @@ async def test_a_head_that_does_not_come_in_time(timeouts: Timeouts, stream: boo
 
 
 @looped
+async def test_the_time_for_the_first_token_holds_for_the_way_there_too() -> None:
+    """Waiting for a connection and connecting are not on top of it."""
+    async with Server() as server:
+        link, long = Link(max_connections=1), Timeouts(connect=1000.0)
+        short = Timeouts(connect=1000.0, first_token=0.05)
+        first = server.send(deployment(link=link, timeouts=long))
+        peer = await server.accept()
+        await peer.request()
+        assert (await failing(server.send(deployment(link=link, timeouts=short)))).kind == "overloaded"
+        await peer.send(OK)
+        server.transport.release(await first)
+        server.url = f"https://127.0.0.1:{server.port}"  # nobody answers in TLS
+        failure = await failing(server.send(deployment(timeouts=short)))
+        assert (failure.kind, "no connection to" in failure.message) == ("upstream_timeout", True)
+
+
+@looped
 async def test_a_head_alone_wins_no_time() -> None:
     """Status line and headers are no content: the deadline of the first one stays."""
     async with Server() as server:
@@ -333,6 +370,25 @@ async def test_idle_time_does_not_outlast_the_request() -> None:
         reply.expect(1_000_000.0)
         assert reply.deadline == reply.final
         server.transport.release(reply)
+
+
+@looped
+async def test_what_comes_behind_the_end_wins_no_time() -> None:
+    """An upstream that goes on after the end mark must not hold its connection for as long as it likes."""
+    async with Server() as server:
+        sending = server.send(stream=True)
+        peer = await server.accept()
+        await peer.answer(CHUNKED + b"3\r\nend\r\n")
+        reply = await sending
+        assert await reply.block() == b"end"
+        reply.finished = True
+        server.transport.release(reply)
+        deadline = reply.deadline
+        await peer.send(b"7\r\n: ping\n\r\n")
+        assert await reply.block() == b": ping\n"
+        assert reply.deadline == deadline < reply.final
+        server.transport.expire(deadline)
+        await peer.gone()
 
 
 @looped

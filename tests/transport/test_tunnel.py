@@ -215,6 +215,18 @@ async def test_who_leaves_while_the_way_is_made_takes_it_along(answered: bool) -
 
 
 @looped
+async def test_a_407_of_the_upstream_is_not_blamed_on_the_proxy(certificates: Certificates) -> None:
+    async with Server(certificates.server(names=(NAME,))) as server, small.Proxy() as proxy:
+        server.url = f"https://{NAME}:{server.port}"
+        sending = server.send(deployment(link=Link(certificates.ca, proxy=proxy.url)))
+        peer = await server.accept()
+        await peer.answer(b"HTTP/1.1 407 Odd\r\ncontent-length: 0\r\n\r\n")
+        reply = await sending
+        assert reply.status == 407
+        server.transport.release(reply)
+
+
+@looped
 async def test_a_proxy_that_is_not_there() -> None:
     async with Server() as server:
         server.url = "https://upstream.example"

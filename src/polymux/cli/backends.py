@@ -60,7 +60,11 @@ async def chunks(backend: Backend, request: Mapping[str, Any]) -> AsyncGenerator
     now = int(time.time())
     reader, decoder = adapter.reader(model, now), sse.Decoder()
     try:
-        async with backend.ask(msgspec.json.encode(request), stream) as answer:
+        body = msgspec.json.encode(request)
+    except UnicodeEncodeError:
+        raise Failure("invalid_value", "what is to be sent is not text in UTF-8") from None
+    try:
+        async with backend.ask(body, stream) as answer:
             if answer.status != 200:
                 raise adapter.failure(answer.status, answer.header_map(), await answer.whole())
             if not stream:
@@ -164,7 +168,7 @@ class Inside:
 
     async def close(self) -> None:
         await self._front.engine.close()
-        self._front.snapshot.functions.close()
+        self._front.database.close()
 
     async def _list(self) -> None:
         """Ask the providers that list their own models, once."""

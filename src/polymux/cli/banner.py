@@ -90,7 +90,7 @@ def _warnings(setup: Setup, host: str) -> list[str]:
     ]
     if host and host not in LOOPBACK and not config.server.tls_cert:
         warnings.append(f"listening on {host} without TLS: keys travel in the clear")
-    return warnings
+    return warnings + [f"not served: {why}" for why in setup.functions.broken.values()]
 
 
 def _short(path: Path) -> str:

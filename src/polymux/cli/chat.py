@@ -23,6 +23,7 @@ from polymux.errors import Failure
 from polymux.schema.chat import ChatResponse, Chunk
 from polymux.surfaces.assemble import gather
 from polymux.types import Link
+from polymux.wire.printable import printable
 
 HELP: Final = """\
 /model NAME    another model from here on; without a name, list them
@@ -153,10 +154,10 @@ def command(context: click.Context, model: str | None, prompt: str | None) -> No
 
 def _text(prompt: str | None) -> str | None:
     """What is asked once: the prompt, then what is piped in. None = a conversation at the terminal."""
-    if sys.stdin.isatty():
+    if sys.stdin and sys.stdin.isatty():
         return prompt
     try:
-        piped = sys.stdin.read()
+        piped = sys.stdin.read() if sys.stdin else ""  # None: it is closed
     except UnicodeDecodeError:
         raise click.ClickException("what is piped in is not text in UTF-8") from None
     text = "\n\n".join(filter(None, [prompt, piped.strip("\n")]))
@@ -170,7 +171,7 @@ def _list(runner: asyncio.Runner, backend: Backend, as_json: bool) -> None:
     if as_json:
         _print(names)
     else:
-        click.echo("\n".join(names) or "none: name a provider in the configuration")
+        click.echo("\n".join(map(printable, names)) or "none: name a provider in the configuration")
 
 
 async def _models(backend: Backend) -> list[str]:
@@ -182,7 +183,7 @@ def _print(value: object) -> None:
 
 
 def _line(failure: Failure) -> str:
-    return " ".join(failure.message.split())
+    return printable(" ".join(failure.message.split()))
 
 
 # ---- whom to ask -----------------------------------------------------------------------------------------------
@@ -192,11 +193,10 @@ def _backend(runner: asyncio.Runner, wanted: Wanted) -> Backend:
     """The gateway at the URL, or at the configured address if it answers, else the engine. Raises `ConfigError`."""
     key = wanted.key or environment(Path.cwd())[0].get("POLYMUX_API_KEY", "")
     if wanted.url:
-        url = wanted.url if "://" in wanted.url else f"http://{wanted.url}"
-        url = url.rstrip("/").removesuffix("/v1")
+        url = _url(wanted.url)
         local = urlsplit(url).hostname in LOOPBACK  # our key is for our own gateway only
-        return Gateway(url, key or (_first_key(prepare(wanted.config)) if local else ""), Link())
-    setup = prepare(wanted.config, server={"log": "off"})  # its lines would stand among the answers
+        return Gateway(url, key or (_first_key(prepare(wanted.config, strict=False)) if local else ""), Link())
+    setup = prepare(wanted.config, server={"log": "off"}, strict=False)  # its lines would stand among the answers
     server = setup.config.server
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(server.host, server.host)  # noqa: S104 - compared, not bound
     address = f"[{host}]:{server.port}" if ":" in host else f"{host}:{server.port}"
@@ -210,6 +210,19 @@ def _backend(runner: asyncio.Runner, wanted: Wanted) -> Backend:
         return Inside(build(setup, directory))
     except OSError as error:
         raise click.ClickException(f"cannot write to the data directory {directory}: {error.strerror}") from None
+
+
+def _url(given: str) -> str:
+    """The URL of a gateway as its user may write it, without `/v1`."""
+    url = given if "://" in given else f"http://{given}"
+    try:
+        parts = urlsplit(url)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if not fine:
+        raise click.UsageError(f"--url {given!r} is no URL of a gateway; one is http://127.0.0.1:8000")
+    return url.rstrip("/").removesuffix("/v1")
 
 
 def _first_key(setup: Setup) -> str:

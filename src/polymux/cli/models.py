@@ -21,7 +21,7 @@ def command(config: str | None, as_json: bool) -> None:
     Example:
       polymux models --json
     """
-    listed = _listed(prepare(config))
+    listed = _listed(prepare(config, strict=False))  # what is broken is told in the log, and "serve" goes on as well
     if as_json:
         click.echo(msgspec.json.format(msgspec.json.encode(listed)).decode())
         return

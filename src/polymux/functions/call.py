@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
-import re
 import threading
 from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping, Sequence
 from contextlib import aclosing
@@ -17,13 +16,13 @@ from polymux.errors import Failure
 from polymux.marks import ModelError
 from polymux.schema.chat import ChatResponse, Chunk, Json
 from polymux.types import Call
+from polymux.wire.printable import printable
 
 T = TypeVar("T")
 Messages = Sequence[Mapping[str, Any]]
 Parameters = Mapping[str, Any]
 
 _APART: Final = frozenset({"messages", "model", "stream", "stream_options"})  # members that are no parameters
-_CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _END: Final = object()
 _json = msgspec.json.encode
 
@@ -78,6 +77,13 @@ class Piece(Said):
         return self.members
 
 
+def _shown(told: str | Mapping[str, Any]) -> str:
+    try:
+        return told if isinstance(told, str) else _json(told, enc_hook=str).decode()
+    except (ValueError, RecursionError):  # no JSON; that is no reason for a call to fail
+        return repr(told)
+
+
 def _decoded(name: str, raw: msgspec.Raw) -> Any:
     try:
         return msgspec.json.decode(raw)
@@ -111,9 +117,8 @@ class FunctionCall:
 
     def log(self, text: str | Mapping[str, Any], fields: Mapping[str, Any] | None = None) -> None:
         """One line in the gateway's log, with the call's id and model: a text, fields (as JSON), or both."""
-        parts = [part if isinstance(part, str) else _json(part, enc_hook=str).decode() for part in (text, fields or "")]
-        line = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", " ".join(filter(None, parts)))
-        log.info("%s %s: %s", self.id, self.model, line)
+        line = " ".join(filter(None, map(_shown, (text, fields or ""))))
+        log.info("%s %s: %s", self.id, self.model, printable(line))
 
     def chat(self, model: str, messages: Messages, *, stream: bool = False, **params: Any) -> Any:
         """Ask another model, through the gateway: its limits, failover and records hold, and this call's deadline.

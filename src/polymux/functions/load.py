@@ -14,8 +14,9 @@ from types import CodeType, ModuleType
 from typing import Any
 from zlib import crc32
 
-from polymux.functions.trace import trace
+from polymux.functions.trace import OURS, trace
 from polymux.marks import MARK
+from polymux.wire.printable import printable
 
 Function = Callable[..., Any]
 
@@ -38,7 +39,9 @@ def from_module(spec: str) -> dict[str, Function]:
     name, _, member = spec.partition(":")
     try:
         module = importlib.import_module(name)
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # whatever it raises, the gateway goes on
         raise LoadError(f"{spec}: {_words(error)}", error) from error
     if not member:
         return marked(module, spec)
@@ -90,17 +93,19 @@ def _run(path: Path) -> ModuleType:
     sys.modules[name] = module  # dataclasses look their module up
     try:
         loader.exec_module(module)
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         del sys.modules[name]
         if before is not None:
             sys.modules[name] = before
+        if isinstance(error, KeyboardInterrupt):
+            raise
         raise LoadError(f"{path}: {_words(error, str(path))}", error) from error
     return module
 
 
 def _words(error: BaseException, file: str = "") -> str:
-    """The error with its line: in `file`, if that had a part in it."""
-    frames = traceback.extract_tb(error.__traceback__)
+    """The error with its line, in `file` if that had a part in it; one in the text itself is told by Python."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(OURS)]
     own = [frame for frame in frames if frame.filename == file] or frames[-1:]
     line = "".join(f" (line {frame.lineno} of {Path(frame.filename).name})" for frame in own[-1:])
-    return f"{type(error).__name__}: {error}{line}"
+    return printable(f"{type(error).__name__}: {error}{line}")

@@ -14,6 +14,7 @@ from polymux.types import Call
 _DELTA: Final = frozenset(Delta.__struct_fields__)
 _BESIDE: Final = frozenset({"finish_reason", "usage", "logprobs"})
 _ENVELOPE: Final = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "index"})
+_ENDLESS: Final = 1 << 53  # tokens: more than any call has, and what a float still counts exactly
 T = TypeVar("T")
 
 
@@ -78,6 +79,11 @@ class Results:
             return
         given = _dict(usage, "usage")
         _converted({"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0} | given, TokenUsage)
+        counts = [
+            one for count in given.values() for one in (count.values() if isinstance(count, Mapping) else [count])
+        ]
+        if not all(0 <= one < _ENDLESS for one in counts if isinstance(one, int)):
+            raise WrongResult("gave a usage with a number of tokens that cannot be")
         self._usage = {name: count for name, count in given.items() if count is not None}
         self.source = "upstream"
 

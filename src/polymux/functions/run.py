@@ -67,7 +67,7 @@ class FunctionModel:
         except WrongResult as error:
             log.error("%s: the function model %r %s", _where(self.function), self.name, error)
             raise Failure("internal_error", f"the function model {self.name!r} {error}") from None
-        except (Exception, BaseExceptionGroup, SystemExit, asyncio.CancelledError) as error:
+        except BaseException as error:  # whatever a function raises, the gateway goes on
             task = asyncio.current_task()
             if isinstance(error, asyncio.CancelledError) and task and task.cancelling():
                 raise  # the client has left; any other cancellation is the function's own doing
@@ -121,7 +121,10 @@ class FunctionModel:
             while True:
                 what, value = await given.get()
                 if what == "error":
-                    raise value
+                    try:
+                        raise value
+                    finally:
+                        del value  # its traceback holds this frame: with the messages, until the cycle is collected
                 if what == "end":
                     return
                 ahead.release()
@@ -141,7 +144,6 @@ class Functions:
         before: Functions | None = None,
     ) -> None:
         """`before`: what was served until now; models whose function is the same go on, with the calls they have."""
-        log.setLevel(logging.INFO)  # what functions say is meant to be read
         old = {id(model.function): model for model in before._models.values()} if before else {}
         self._models: dict[str, FunctionModel] = {
             name: old.get(id(one)) or FunctionModel(name, one) for name, one in functions.items()
@@ -154,9 +156,6 @@ class Functions:
 
     def __getitem__(self, name: str) -> FunctionModel:
         return self._models[name]
-
-    def close(self) -> None:
-        """Nothing is to be done: calls end with their clients, and no thread keeps the gateway from ending."""
 
 
 def _values(function: Function, arguments: tuple[Any, ...]) -> Generator[Any]:

@@ -38,6 +38,7 @@ class Watcher:
         self._named: list[Path] = []
         self._folders: list[Path] = []
         self._files: dict[Path, _File] = {}
+        self._unread: dict[Path, Stamp] = {}  # have changed, so that the names in them may be others by now
         self._order = [self._place(spec) for spec in dict.fromkeys(specs)]
         self._seen = self._scan()
         for place in self._order:
@@ -62,12 +63,16 @@ class Watcher:
         for path in self._files.keys() - now.keys():
             log.info("%s is gone, and so are its models: %s", path, ", ".join(self._files[path].functions))
             del self._files[path]
-        for path, stamp in now.items():
-            file = self._files.get(path)
-            if file is None or file.broken or file.stamp != stamp:
-                self._load(path, stamp)
+        self._unread = {path: stamp for path, stamp in now.items() if not self._current(path, stamp)}
+        while self._unread:
+            path = next(iter(self._unread))
+            self._load(path, self._unread.pop(path))
         self.functions = self._composed(self.functions)
         return self.functions
+
+    def _current(self, path: Path, stamp: Stamp) -> bool:
+        file = self._files.get(path)
+        return file is not None and not file.broken and file.stamp == stamp
 
     def _place(self, spec: str) -> Path | str:
         """A path, or the spec of a module."""
@@ -114,11 +119,13 @@ class Watcher:
         except (LoadError, OSError) as error:
             if strict:
                 raise LoadError(str(error)) from error
-            kept = old.functions if old else {}
+            taken = {name for place, others in self._loaded() if place != path for name in others}
+            kept = {name: one for name, one in old.functions.items() if name not in taken} if old else {}
             words = f"{error}; its models of before are still served: {', '.join(kept)}" if kept else str(error)
             if old is None or (old.stamp, old.broken) != (stamp, words):  # else it has been told
-                trace = getattr(error, "trace", "")
-                log.error("%s%s", words if kept else f"not served: {words}", f"\n{trace}" if trace else "")
+                log.error("%s", words if kept else f"not served: {words}")
+                if trace := getattr(error, "trace", ""):
+                    log.info("%s broke here:\n%s", path, trace)
             self._files[path] = _File(stamp, kept, words)
             return
         if old:
@@ -135,7 +142,8 @@ class Watcher:
     def _loaded(self) -> Iterator[tuple[Path | str, Mapping[str, Function]]]:
         yield from self._modules.items()
         for path, file in self._files.items():
-            yield path, file.functions
+            if path not in self._unread:
+                yield path, file.functions
 
     def _composed(self, before: Functions | None) -> Functions:
         functions: dict[str, Function] = {}

@@ -12,6 +12,7 @@ import msgspec
 from polymux.hooks.base import Hook
 from polymux.hooks.output import Output
 from polymux.types import Record
+from polymux.wire.printable import printable
 
 LONGEST: Final = 80  # characters of a name
 _RED, _YELLOW, _GREEN, _PLAIN = "\x1b[31m", "\x1b[33m", "\x1b[32m", "\x1b[0m"
@@ -79,7 +80,4 @@ def coloured(record: Record) -> str:
 
 def plain(name: str) -> str:
     """A name that others chose, on one line and of bounded length; what does not print is escaped."""
-    shown = name if len(name) <= LONGEST else f"{name[:LONGEST]}..."
-    if shown.isprintable():
-        return shown
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
+    return printable(name if len(name) <= LONGEST else f"{name[:LONGEST]}...")

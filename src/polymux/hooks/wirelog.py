@@ -19,6 +19,7 @@ from polymux.hooks.output import Output
 from polymux.providers.credentials import harmless, secrets_to
 from polymux.types import Call, Deployment, Record, WireRequest
 from polymux.wire.mask import Known
+from polymux.wire.printable import printable
 
 MOST: Final = 64 * 1024  # characters that are shown of a body
 _BASE64: Final = re.compile(rb"[A-Za-z0-9+/_-]{512,}={0,2}")
@@ -125,7 +126,7 @@ class WireLog(Hook):
 
     def _say(self, line: str, more: Iterable[str] = (), known: bool = False) -> None:
         hide = str if known else self._known.hide
-        lines = [_printable(hide(line)), *(f"    {_printable(hide(one))}" for one in more)]
+        lines = [printable(hide(line)), *(f"    {printable(hide(one))}" for one in more)]
         self._write("".join(f"{one}\n" for one in lines).encode("utf-8", "backslashreplace"))
 
     def _learn(self, to: Deployment, url: str) -> None:
@@ -156,10 +157,4 @@ def _shown(url: str) -> str:
 
 
 def _shortened(found: re.Match[bytes]) -> bytes:
-    return b"%b...(%d bytes)" % (found[0][:16], len(found[0]))
-
-
-def _printable(text: str) -> str:
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return b"%b...(%d bytes)" % (found[0][:4], len(found[0]))  # no more than of a masked secret: it may be one

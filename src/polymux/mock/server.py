@@ -144,6 +144,8 @@ class Server(Generic[E]):
 
     async def run(self, listening: socket.socket, end: asyncio.Event) -> None:
         """Serve what comes to a listening socket until the end; connections that are open then are cut."""
+        if listening.family != socket.AF_UNIX:  # connections have it from their listener; asyncio does not see to these
+            listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         server = await asyncio.start_server(self._serve, sock=listening)
         await end.wait()
         server.close()

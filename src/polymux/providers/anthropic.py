@@ -185,6 +185,10 @@ class Reader:
     def done(self) -> bool:
         return self._done
 
+    @property
+    def usage(self) -> TokenUsage | None:
+        return _token_usage(self._usage) if self._usage else None
+
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         try:
             got = _event(data)
@@ -378,12 +382,13 @@ def _finish(stop_reason: str, calls: int) -> str:
 def _token_usage(usage: Usage) -> TokenUsage:
     written, cached = usage.cache_creation_input_tokens, usage.cache_read_input_tokens
     prompt = (usage.input_tokens or 0) + (written or 0) + (cached or 0)
+    hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else None
     output, details = usage.output_tokens or 0, usage.output_tokens_details
     return TokenUsage(
         prompt,
         output,
         prompt + output,
-        None if written is None and cached is None else PromptDetails(cached, written),
+        None if written is None and cached is None else PromptDetails(cached, written, hour or None),
         CompletionDetails(details.thinking_tokens) if details and details.thinking_tokens is not None else None,
     )
 

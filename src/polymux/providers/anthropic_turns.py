@@ -66,6 +66,8 @@ class _Conversation:
         self.system: list[TextBlock] = []
         self.turns: list[Turn] = []
         self._ids: dict[str, str] = {}  # the client's id of a call -> ours
+        self._taken: set[str] = set()  # ours
+        self._clashes = 0
         self._legacy = ""  # id of the last call that came as `function_call`, which has none
 
     def add(self, message: Message, where: str) -> None:
@@ -177,9 +179,11 @@ class _Conversation:
     def _id(self, given: str) -> str:
         """`given` in the letters the API takes, the same for a call and its result and for no other call."""
         if given not in self._ids:
-            new = _FOREIGN.sub("_", given) or "call"
-            while new in self._ids.values():
-                new += "_"
+            new = base = _FOREIGN.sub("_", given) or "call"
+            while new in self._taken:
+                self._clashes += 1
+                new = f"{base}_{self._clashes}"
+            self._taken.add(new)
             self._ids[given] = new
         return self._ids[given]
 

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from polymux.errors import Failure
 from polymux.providers.fates import Column
-from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
+from polymux.schema.chat import ChatRequest, ChatResponse, Chunk, TokenUsage
 from polymux.types import Call, Deployment, Usage, WireReply, WireRequest
 
 Flow = Generator[WireRequest, WireReply, WireRequest]
@@ -24,6 +24,11 @@ class Reader(Protocol):
     @property
     def done(self) -> bool:
         """The end mark was seen; nothing of use follows."""
+        ...
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        """What the upstream has said of it so far."""
         ...
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:

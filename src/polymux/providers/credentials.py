@@ -45,7 +45,7 @@ def secrets_in(url: str) -> Iterator[str]:
     userinfo, at, _ = parts.netloc.rpartition("@")
     for text in {userinfo, unquote(userinfo)} if at else ():
         user, _, password = text.partition(":")
-        yield from (text, user, password, b64encode(text.encode()).decode("ascii"))
+        yield from (text, user, password, b64encode(f"{user}:{password}".encode()).decode("ascii"))
     for pair in parts.query.split("&"):
         value = pair.partition("=")[2]
         yield from (value, unquote(value))

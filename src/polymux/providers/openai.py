@@ -19,7 +19,7 @@ from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
 from polymux.providers.openai_request import FATES, wire_request
 from polymux.providers.replies import UNREADABLE
-from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk
+from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk, TokenUsage
 from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
 from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
 from polymux.wire import sse
@@ -243,6 +243,10 @@ class _Mended:
             raise in_band(chunk["error"])
         return self._repair.chunk(chunk)
 
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        return self._repair.usage
+
     def close(self) -> list[dict[str, Any]]:
         return self._repair.close(done=self.done)
 
@@ -310,6 +314,13 @@ class Reader:
     @property
     def done(self) -> bool:
         return self._mended.done
+
+    @property
+    def usage(self) -> TokenUsage | None:
+        try:
+            return msgspec.convert(self._mended.usage, TokenUsage | None)
+        except msgspec.ValidationError:
+            return None
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         return self._chunks(self._mended.event(data))

@@ -45,6 +45,11 @@ class Repair:
                 self._base[name] = str(chunk[name]) if name == "id" else chunk[name]
         return [self._event(choices, chunk)] if choices else []
 
+    @property
+    def usage(self) -> Json | None:
+        """The last that was said of it."""
+        return mend_usage(self._usage) if self._usage else None
+
     def close(self, *, done: bool) -> list[Json]:
         """The body has ended: finishes, then usage. Raises `Truncated` without a finish or an end mark (`done`)."""
         choices = [choice for _, choice in sorted(self._choices.items()) if choice.started]
@@ -230,8 +235,9 @@ def mend_usage(usage: Json) -> Json:
 
 
 def counted(usage: Counts | None) -> Usage:
-    """Token counts from a typed usage object; what needs mending goes the long way."""
-    if usage is None:
+    """Token counts from a typed usage object; what needs mending goes the long way. Zeros are no counts: some servers
+    send them where others send nothing."""
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
         return NO_USAGE
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
     if prompt is None or usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
@@ -242,14 +248,20 @@ def counted(usage: Counts | None) -> Usage:
         prompt.cached_tokens or 0,
         prompt.cache_write_tokens or 0,
         (completion.reasoning_tokens or 0) if completion else 0,
+        "upstream",
+        0,
+        prompt.audio_tokens or 0,
+        (completion.audio_tokens or 0) if completion else 0,
     )
 
 
 def usage_of(usage: Any) -> Usage:
-    """Token counts from a usage object; anything else counts as none."""
+    """Token counts from a usage object; anything else, and zeros, count as none."""
     if not isinstance(usage, dict):
         return NO_USAGE
     counted = mend_usage(usage)
+    if not (counted["prompt_tokens"] or counted["completion_tokens"]):
+        return NO_USAGE
     prompt, completion = _dict(counted.get("prompt_tokens_details")), _dict(counted.get("completion_tokens_details"))
     return Usage(
         _int(counted.get("prompt_tokens")),
@@ -257,6 +269,8 @@ def usage_of(usage: Any) -> Usage:
         _int(prompt.get("cached_tokens")),
         _int(prompt.get("cache_write_tokens")),
         _int(completion.get("reasoning_tokens")),
+        audio_input=_int(prompt.get("audio_tokens")),
+        audio_output=_int(completion.get("audio_tokens")),
     )
 
 

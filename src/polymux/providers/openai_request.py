@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from polymux.providers.fates import EMULATED, FORWARDED, Column, Fate, column
+from polymux.providers.fates import EMULATED, FORWARDED, Column, Fate, asks, column
 from polymux.providers.quirks import bend, plain
 from polymux.providers.reasoning import effort_of
 from polymux.types import Deployment, Quirks, WireRequest
 from polymux.wire import splice
 
+_USAGE: Final = "stream_options.include_usage"
+
 FATES: Final[Column] = column(
     {
         "model": Fate("mapped"),
         "stream_options": Fate("mapped"),
-        "stream_options.include_usage": EMULATED,
+        _USAGE: EMULATED,
         "thinking": Fate("mapped", "reasoning_effort"),
     },
     rest=FORWARDED,
@@ -43,14 +45,19 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> Wire
 
 
 def _bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
-    if not quirks.stream_usage:
-        fields.pop("stream_options", None)  # such providers tell the usage unasked
-    lost: tuple[str, ...] = ()
+    lost = () if quirks.stream_usage else _without_options(fields)
     if quirks.thinking and plain(fields.get("reasoning_effort")) == "none":
         del fields["reasoning_effort"]
         thinking = fields["thinking"] = plain(fields.get("thinking")) or {"type": "disabled"}
-        lost = () if thinking == {"type": "disabled"} else ("reasoning_effort",)
+        lost += () if thinking == {"type": "disabled"} else ("reasoning_effort",)
     return lost + bend(fields, quirks)
+
+
+def _without_options(fields: dict[str, Any]) -> tuple[str, ...]:
+    """For providers that tell the usage unasked and take no `stream_options`. Gives the names of the others in it."""
+    options = plain(fields.pop("stream_options", None))
+    named = [(f"stream_options.{name}", value) for name, value in options.items()] if isinstance(options, dict) else ()
+    return tuple(name for name, value in named if name != _USAGE and asks(name, value))
 
 
 def _think(fields: dict[str, Any]) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ def bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
         if name not in fields:
             continue
         value = fields.pop(name)
-        if fields.setdefault(new, value) is value:
+        if plain(fields.get(new)) is None:
+            fields[new] = value
             before[new] = name
         elif plain(value) is not None:
             dropped.append(name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import msgspec
@@ -13,11 +13,14 @@ import msgspec
 from polymux import __version__
 from polymux import config as given
 from polymux.config import Config, ConfigError, Fault
+from polymux.config.values import Credential, Url
+from polymux.config.walk import INVALID, Walk
 from polymux.providers import proxies
 from polymux.providers.auth import SCHEMES
 from polymux.types import Deployment, Link, Quirks
 
 FUNCTIONS: Final = "functions"  # the built-in provider of function models
+FRAMING: Final = ("host", "content-length", "content-type", "transfer-encoding")  # headers that are ours to write
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -112,10 +115,16 @@ def _source(
         hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(table)}"
         fault("preset", f"unknown preset {one.preset!r}, {hint}")
         return None
-    base = one.base_url or env.get(row.base_env, "").strip() or row.base_url
+    base = one.base_url or _variable(row.base_env, Url, env, faults) or row.base_url
     if not base:
         fault("base_url", "is missing, this preset has none of its own; expected a URL such as https://llm.example/v1")
-    keys = one.api_key or tuple(key for variable in row.env if (key := env.get(variable, "").strip()))[:1]
+    elif urlsplit(base).query:  # paths are put behind it
+        fault("base_url", "expected a URL without a query")
+    for name in one.headers:
+        if name.lower() in FRAMING:
+            fault(f"headers.{name}", "is a header that the gateway writes itself")
+    variable = next((name for name in row.env if env.get(name, "").strip()), "")
+    keys = one.api_key or ((_variable(variable, Credential, env, faults),) if variable else ())
     if not keys and row.auth != "optional":
         hint = f"give one, or set {row.env[0]}" if row.env else "give one"
         fault("api_key", f"is missing; {hint}")
@@ -134,7 +143,7 @@ def _source(
             model="",
             dialect=row.dialect,
             base_url=with_path(base, row.path),
-            headers=(*SCHEMES[row.auth](key), *headers.items()),
+            headers=tuple({**dict(SCHEMES[row.auth](key)), **headers}.items()),
             quirks=row.quirks,
             timeouts=one.timeouts or config.defaults.timeouts,
             link=link,
@@ -148,6 +157,14 @@ def _source(
         discover=one.models is None and row.discover,
         timed=one.timeouts is not None,
     )
+
+
+def _variable(name: str, kind: Any, env: Mapping[str, str], faults: list[Fault]) -> str:
+    """What a variable says, "" for nothing of use; judged as a value of the file is."""
+    walk = Walk("environment", {})
+    value = walk.value(kind, env.get(name, "").strip(), (name,))
+    faults += [fault for fault in walk.faults if fault not in faults]  # a variable is the same for all
+    return "" if value is INVALID else value
 
 
 def _link(one: given.Provider, base: str, file: str, env: Mapping[str, str], faults: list[Fault]) -> Link:

@@ -19,10 +19,12 @@ FIRST_PAUSE = 0.5  # seconds before a deployment is tried again, doubled each ti
 
 
 class Step(msgspec.Struct, frozen=True):
-    """Try this deployment, after so many seconds."""
+    """Try this deployment, after so many seconds. `route`: by whose name; `why`: as `types.Try` has it."""
 
     deployment: Deployment
-    after: float = 0.0
+    after: float
+    route: str
+    why: str
 
 
 class Event(msgspec.Struct, frozen=True):
@@ -39,6 +41,7 @@ def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Pl
     """The attempts for a request to `routes[0]`, the others being its fallbacks. Ends when nothing is left to try."""
     budget, at = routes[0].max_attempts, -inf
     tries: dict[str, int] = {}
+    why = "first"
     waits: dict[str, float] = {}  # deployments that were tried -> seconds to wait before the next time; inf = never
     for route in routes:
         order = STRATEGIES[route.strategy](route.deployments, draw, turn)
@@ -48,7 +51,8 @@ def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Pl
                 break
             deployment = order.pop(0)
             name = deployment.id
-            event = yield Step(deployment, waits.get(name, 0.0))
+            event = yield Step(deployment, waits.get(name, 0.0), route.name, "retry" if name in waits else why)
+            why = "next deployment"
             budget, at = budget - 1, event.at
             retry = event.failure.row.retry
             if retry == "no":
@@ -58,6 +62,7 @@ def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Pl
                 waits[name] = max(event.failure.retry_after or 0.0, FIRST_PAUSE * 2 ** tries.get(name, 0))
                 tries[name] = tries.get(name, 0) + 1
                 order.append(deployment)
+        why = "fallback"
 
 
 def verdict(failures: Sequence[Failure]) -> Failure:

@@ -17,7 +17,6 @@ from polymux.transport.dial import Dialer, Target, dialer
 from polymux.transport.pool import Pool
 from polymux.transport.reply import Reply
 from polymux.transport.tap import Tap, Tapped
-from polymux.transport.tunnel import Proxy
 from polymux.types import Deployment, Link, WireRequest
 
 __all__ = ["Reply", "Stats", "Tap", "Transport"]
@@ -94,6 +93,7 @@ class Transport:
         limit = timeouts.first_token
         if limit is None:  # a whole answer comes all at once, however long it takes
             limit = FIRST_TOKEN if stream else timeouts.total
+        deadline = min(now + limit, final)
         prepared = self._prepared.get((to.id, request.url))
         if prepared is None or not prepared.fits(request, to):
             prepared = self._prepare(request, to, loop)
@@ -105,12 +105,12 @@ class Transport:
         resent = False
         while True:
             if conn is None:
-                conn = await prepared.pool.connect(timeouts.connect, final)
+                conn = await prepared.pool.connect(timeouts.connect, deadline)
                 sent = loop.time()
             if self._tap is None:
-                reply = Reply(conn, min(now + limit, final), final)
+                reply = Reply(conn, deadline, final)
             else:
-                reply = Tapped(conn, min(now + limit, final), final, self._tap, to)
+                reply = Tapped(conn, deadline, final, self._tap, to)
                 self._tap.sent(to, request)
             used = conn.since
             conn.start(reply, data, rest)
@@ -120,7 +120,7 @@ class Transport:
                     await reply.wait()
                 if self._tap is not None:
                     self._tap.answered(to, reply.status, reply.headers)
-                if reply.status == 407 and (proxy := Proxy.of(to.link.proxy)):
+                if reply.status == 407 and (proxy := prepared.pool.target.forwarder):
                     raise proxy.asks_for_credentials(407)
                 if prepared.method == "HEAD":  # what its headers tell of does not come, and the parser waits for it
                     reply.complete = True
@@ -140,6 +140,7 @@ class Transport:
         moment for its end to arrive, so that the connection can be used again."""
         if reply.finished and not reply.complete:
             reply.expect(LINGER)
+            reply.idle = 0.0  # what else comes wins it no time
         else:
             self._active.discard(reply)
             reply.close()
@@ -203,9 +204,12 @@ def _head(request: WireRequest, target: Target) -> bytes:
         authority = target.name
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     lines = [f"host: {authority}", *(f"{name}: {value}" for name, value in request.headers)]
-    if target.scheme == "http" and (proxy := Proxy.of(target.link.proxy)):
+    if proxy := target.forwarder:
         path = f"http://{authority}{path}"
         lines += [f"proxy-authorization: {proxy.authorization}"] if proxy.authorization else []
     lines += ["content-type: application/json"] if request.body else []
+    if not path.isascii() or " " in path or not "".join([path, *lines]).isprintable():
+        text = "a URL or header of the request to the upstream has characters that it cannot have; is the key right?"
+        raise Failure("upstream_unavailable", text)
     lines = [f"{request.method} {path} HTTP/1.1", *lines, "content-length: "]
     return "\r\n".join(lines).encode("latin-1", "replace")

@@ -131,7 +131,8 @@ class Connection(asyncio.Protocol):
 
     def _deliver(self, reply: Reply) -> None:
         self._bare = 0
-        reply.feed(self._body[0] if len(self._body) == 1 else b"".join(self._body))
+        if not reply.complete:  # else it is of a second answer, which nobody asked for
+            reply.feed(self._body[0] if len(self._body) == 1 else b"".join(self._body))
         self._body.clear()
 
     def _refuse(self, reply: Reply, words: str) -> None:

@@ -33,6 +33,11 @@ class Target(NamedTuple):
     def name(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
+    @property
+    def forwarder(self) -> Proxy | None:
+        """The proxy that the requests themselves go to. One with a tunnel to an https upstream sees CONNECT alone."""
+        return Proxy.of(self.link.proxy) if self.scheme == "http" else None
+
 
 def dialer(loop: asyncio.AbstractEventLoop) -> Dialer:
     """A dialer that asks the system for addresses."""
@@ -62,7 +67,7 @@ class Dialer:
                     await self._tunnel(target, proxy, conn)
         except TimeoutError:
             way = f" through {proxy.name}" if proxy else ""
-            text = f"no connection to {target.name}{way} within {max(0.0, seconds):g} s"
+            text = f"no connection to {target.name}{way} within {max(0.0, round(seconds, 2)):g} s"
             raise Failure("upstream_timeout", text) from None
 
     def close(self) -> None:
@@ -108,11 +113,8 @@ class Dialer:
                 if option := getattr(socket, name, None):
                     sock.setsockopt(socket.IPPROTO_TCP, option, value)
             await self._loop.sock_connect(sock, address.at)
-        except OSError:
+        except BaseException:  # also when it is cancelled: another address was quicker, or it took too long
             self._addresses.failed(address)
-            sock.close()
-            raise
-        except BaseException:
             sock.close()
             raise
         self._addresses.worked(address)

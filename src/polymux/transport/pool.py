@@ -105,7 +105,7 @@ class Pool:
             self._give_back(waiter)
             if not isinstance(error, TimeoutError):
                 raise
-        text = f"all {self._limit} connections to {name} have been busy for {max(0.0, seconds):g} s"
+        text = f"all {self._limit} connections to {name} have been busy for {max(0.0, round(seconds, 2)):g} s"
         raise Failure("overloaded", text)
 
     def _give_back(self, waiter: asyncio.Future[Connection | None]) -> None:
