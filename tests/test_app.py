@@ -284,6 +284,7 @@ def test_two_keys_are_not_the_same(tmp_path: Path) -> None:
 def test_authentication_is_never_off(home: Path) -> None:
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
+    front.database.close()
     secret = first_run_key(home / "data")[0]
     found = front.settings.keys.find(secret)
     assert found is not None
@@ -295,6 +296,7 @@ def test_configured_keys_take_the_first_runs_place(home: Path) -> None:
     Path("polymux.toml").write_text('[auth]\nkeys = ["sk-a", "sk-b"]\n[limits]\nrpm = 7\n')
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
+    front.database.close()
     found = [front.settings.keys.find(secret) for secret in ("sk-a", "sk-b")]
     assert [(key.id, key.rpm, key.origin) for key in found if key] == [
         ("static-1", 7, "static"),
@@ -307,6 +309,7 @@ def test_what_the_server_section_says_reaches_the_front(home: Path) -> None:
     Path("polymux.toml").write_text('[server]\ncors_origins = ["https://a.example"]\nmax_body = "1MiB"\n')
     front = build(prepare(), home / "data")
     front.engine._ledger.close()
+    front.database.close()
     assert (front.settings.origins, front.max_body, front.settings.scheme) == (("https://a.example",), 1 << 20, "http")
 
 

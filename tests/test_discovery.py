@@ -11,12 +11,12 @@ import pytest
 
 from polymux import discovery
 from polymux.discovery import Discovery, ask, carried
-from polymux.engine import Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route
 from support.peer import Listener, looped, until

@@ -10,11 +10,12 @@ from typing import Any, Final
 import pytest
 
 from polymux import ModelError
-from polymux.engine import CLIENT_GONE, Engine, Snapshot
+from polymux.engine import Engine
 from polymux.functions import FunctionCall, Functions
 from polymux.nested import DEPTH, ROOM, Memory
 from polymux.providers.dialects import DIALECTS
 from polymux.routing.registry import Registry
+from polymux.run import CLIENT_GONE, Snapshot
 from polymux.store.memory import LocalCounters
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport

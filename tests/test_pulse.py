@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
-from polymux.engine import Engine, Snapshot
+from polymux.engine import Engine
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.pulse import SILENCE, Pulse
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.store.memory import LocalCounters
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import ssl
-import string
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,8 +15,9 @@ from typing import TypeVar
 import msgspec
 
 from polymux.config import Config, ConfigError, Fault, load, parse_dotenv
-from polymux.engine import Engine, Snapshot
+from polymux.engine import Engine
 from polymux.functions import Functions, LoadError, Watcher
+from polymux.hooks.halt import Halt
 from polymux.hooks.metrics import Metrics
 from polymux.hooks.requestlog import request_log
 from polymux.hooks.wirelog import wire_log
@@ -26,11 +26,15 @@ from polymux.http.watch import Watch
 from polymux.providers.credentials import secrets_in, secrets_to
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import FUNCTIONS, Row, Source, prefixes, rows, sources
+from polymux.routing.price import Prices
 from polymux.routing.registry import Registry
-from polymux.store.base import Counters
+from polymux.run import Snapshot
+from polymux.store.base import Counters, Keys
+from polymux.store.catalog import current
 from polymux.store.cells import Cells
 from polymux.store.journal import Journal
-from polymux.store.memory import LocalCounters, StaticKeys, digest
+from polymux.store.live import LiveKeys
+from polymux.store.memory import LocalCounters, StaticKeys, digest, new_secret
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
 
@@ -46,6 +50,7 @@ class Setup(msgspec.Struct, frozen=True):
     sources: tuple[Source, ...]
     functions: Functions
     registry: Registry
+    prices: Prices
     watcher: Watcher  # of the files that the functions are from
 
 
@@ -99,14 +104,7 @@ def prepare(
     in a folder of functions is a fault; else it is logged, and the rest is served.
     """
     env, dotenv = environment(Path.cwd())
-    path = find_config(named, env)
-    text = None if path is None else _text(path)
-    given: tuple[Fault, ...] = ()
-    try:
-        config: Config = load(text, env, file=str(path) if path else "")
-    except ConfigError as error:
-        given, config = error.faults, error.config  # goes on, to tell all faults at once
-    config = _at_home(msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **(server or {}))))
+    config, given = _read(named, server or {}, env)
     faults: list[Fault] = []
     presets = table()
     found: list[Source] = []
@@ -122,8 +120,9 @@ def prepare(
         watcher = Watcher(specs or (() if config.file else ("polymux.demo",)), strict=strict)
     except LoadError as error:
         faults.append(Fault(config.file or "command line", 0, "functions", str(error)))
+    prices = _prices(config, faults)
     faults += _files(config) + (_function_refs(config, watcher.functions) if watcher else [])
-    if given or faults or watcher is None:
+    if given or faults or watcher is None or prices is None:
         told = {fault.field for fault in given}  # what only follows from a fault is none of its own
         both = [*given, *(fault for fault in faults if fault.field not in told)]
         raise ConfigError(sorted(both, key=lambda fault: (not fault.line, fault.line)))
@@ -138,7 +137,32 @@ def prepare(
             )
             for route, name in lost
         )
-    return Setup(config, dotenv, presets, tuple(found), watcher.functions, names, watcher)
+    return Setup(config, dotenv, presets, tuple(found), watcher.functions, names, prices, watcher)
+
+
+def configured(named: str | None = None, server: Mapping[str, str | int | bool] | None = None) -> Config:
+    """The configuration for a command that calls no provider: what is wrong with the rest of it does not matter.
+    Raises `ConfigError` for what is wrong with `[server]` and `[limits]`."""
+    config, given = _read(named, server or {}, environment(Path.cwd())[0])
+    if faults := [fault for fault in given if fault.field.partition(".")[0] in ("", "server", "limits")]:
+        raise ConfigError(faults)
+    return config
+
+
+def _read(
+    named: str | None, server: Mapping[str, str | int | bool], env: Mapping[str, str]
+) -> tuple[Config, tuple[Fault, ...]]:
+    """What the file says, and what is wrong with it. Raises `ConfigError` when nothing can be made of it."""
+    path = find_config(named, env)
+    text = None if path is None else _text(path)
+    given: tuple[Fault, ...] = ()
+    try:
+        config: Config = load(text, env, file=str(path) if path else "")
+    except ConfigError as error:
+        if error.config is None:
+            raise
+        given, config = error.faults, error.config  # goes on, to tell all faults at once
+    return _at_home(msgspec.structs.replace(config, server=msgspec.structs.replace(config.server, **server))), given
 
 
 def refreshed(setup: Setup, functions: Functions) -> Setup:
@@ -179,15 +203,26 @@ def registry(config: Config, found: Iterable[Source], functions: Functions) -> R
 
 
 def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
-    """The gateway; `crew` when it is one of several workers. Opens the journal in `data_dir`, and its key file when no
-    other key is configured."""
+    """The gateway; `crew` when it is one of several workers. Opens the journal and the database in `data_dir`, and its
+    key file when no other key is configured. Raises `Unusable` and OSError."""
+    from polymux.store.database import Database  # not for commands that serve nothing: SQLAlchemy is large
+    from polymux.store.keys import KeyStore
+    from polymux.store.shipper import Shipper
+
     config = setup.config
     log = request_log(config.server.log if sys.stdout else "off", 1, os.environ)
     tap = wire_log(2, secrets_of(setup, data_dir)) if config.server.debug else None
     metrics = Metrics(Cells(crew.run, crew.slot) if crew else Cells())
     ledger = Journal(data_dir / "journal", config.ledger.fsync, log)
-    engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, (metrics, tap) if tap else (metrics,))
-    return Front(engine, settings(setup, data_dir), Watch(metrics, (log,) if log else ()))
+    halt = Halt(ledger) if config.ledger.journal_full == "stop" else None
+    hooks = tuple(hook for hook in (metrics, tap, halt) if hook is not None)
+    engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, hooks)
+    database = Database(config.server.database_url, data_dir)
+    live = LiveKeys(KeyStore(database), static_keys(config, data_dir))
+    front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else ()))
+    front.database, front.live = database, live
+    front.shipper = Shipper(database, data_dir, config.ledger.retention or 0.0)
+    return front
 
 
 def secrets_of(setup: Setup, data_dir: Path) -> Iterator[str]:
@@ -208,29 +243,42 @@ def counters(crew: Crew | None) -> Counters:
         return LocalCounters()
     from polymux.store.shared import SharedCounters  # not everywhere: it needs file locks
 
-    return SharedCounters(crew.counters)
+    return SharedCounters(crew.counters, worker=crew.slot)
 
 
-def settings(setup: Setup, data_dir: Path) -> Settings:
-    """What the gateway goes by: all that a reload replaces."""
-    config = setup.config
+def static_keys(config: Config, data_dir: Path) -> StaticKeys:
+    """The keys of the configuration; without any, that of the first run."""
+    auth, limits = config.auth, config.limits
+    shared = Key("", "", rpm=limits.rpm, tpm=limits.tpm, concurrency=limits.concurrency)
     keys = [
-        (secret, Key(f"static-{number}", f"key {number}", rpm=config.limits.rpm))
-        for number, secret in enumerate(config.auth.keys, 1)
+        (secret, msgspec.structs.replace(shared, id=f"static-{number}", name=f"key {number}"))
+        for number, secret in enumerate(auth.keys, 1)
     ]
     if not keys:
-        keys = [
-            (first_run_key(data_dir)[0], Key("first-run", "first-run key", rpm=config.limits.rpm, origin="first-run"))
-        ]
+        first = msgspec.structs.replace(shared, id="first-run", name="first-run key", origin="first-run")
+        keys = [(first_run_key(data_dir)[0], first)]
+    return StaticKeys(keys)
+
+
+def settings(setup: Setup, keys: Keys) -> Settings:
+    """What the gateway goes by: all that a reload replaces."""
+    config = setup.config
     return Settings(
-        Snapshot(setup.registry, setup.functions),
-        StaticKeys(keys),
+        Snapshot(
+            setup.registry,
+            setup.functions,
+            setup.prices,
+            drain=config.ledger.on_cancel == "drain",
+            refuse_unpriced=config.ledger.unknown_price == "refuse",
+        ),
+        keys,
         prefixes(setup.table),
         digest(config.auth.admin_key) if config.auth.admin_key else b"",
         config.server.cors_origins,
         config.server.max_body,
         "https" if config.server.tls_cert else "http",
         config.server.max_connections,
+        config.limits,
     )
 
 
@@ -239,8 +287,7 @@ def first_run_key(data_dir: Path) -> tuple[str, bool]:
     path = data_dir / "first-run.key"
     if key := _kept(path):
         return key, False
-    letters = string.ascii_letters + string.digits
-    key = "sk-pmx-" + "".join(secrets.choice(letters) for _ in range(32))
+    key = new_secret()
     data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = data_dir / f".first-run-{secrets.token_hex(8)}"
     with os.fdopen(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
@@ -281,6 +328,21 @@ def _at_home(config: Config) -> Config:
             for name, provider in config.providers.items()
         },
     )
+
+
+def _prices(config: Config, faults: list[Fault]) -> Prices | None:
+    """What models cost; the whole catalogue is read, for a fault in it must not show later."""
+    try:
+        catalog = current(Path(config.server.data_dir))
+        for provider in catalog.providers:
+            catalog.models(provider)
+    except OSError as error:
+        faults.append(Fault(str(error.filename), 0, "", f"cannot be read: {error.strerror}"))
+    except ValueError as error:
+        faults.append(Fault(config.server.data_dir, 0, "", str(error)))
+    else:
+        return Prices(config, catalog)
+    return None
 
 
 def _files(config: Config) -> list[Fault]:

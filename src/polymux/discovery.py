@@ -9,13 +9,13 @@ from typing import Protocol
 
 import msgspec
 
-from polymux.engine import Snapshot
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Adapter
 from polymux.providers.credentials import hide
 from polymux.providers.replies import UNREADABLE
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.transport import Transport
 
 FRESH = 3600.0  # seconds a list is good for

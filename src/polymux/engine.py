@@ -12,25 +12,23 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
-from math import ceil
-from typing import Protocol, TypeVar
-from urllib.parse import quote
+from typing import Any, Protocol, TypeVar
 
-import msgspec
-
+from polymux.admit import admit, leave
 from polymux.errors import Failure, Truncated
-from polymux.functions import Functions, Results
+from polymux.functions import Results
+from polymux.heads import EVENTS, JSON, failure_head
 from polymux.hooks.base import Hook, overriding
 from polymux.nested import Nested
+from polymux.providers.auth import Headers
 from polymux.providers.base import Adapter, Relaying
 from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
-from polymux.routing.limits import Verdict, duration
 from polymux.routing.plan import Event, plan, verdict
-from polymux.routing.registry import Registry
+from polymux.run import CLIENT_GONE, DISCONNECTED, Nobody, Run, Said, Sink, Snapshot, priced
 from polymux.schema.chat import ChatResponse, Chunk
 from polymux.store.base import Counters, Ledger
 from polymux.surfaces.assemble import chunks_of, gather
@@ -41,41 +39,12 @@ from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, Wire
 from polymux.wire.sse import TooLong
 
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
-JSON = b"content-type: application/json\r\n"
-EVENTS = b"content-type: text/event-stream; charset=utf-8\r\ncache-control: no-cache\r\nx-accel-buffering: no\r\n"
-LONGEST_NAME, MOST_NAMES = 64, 32  # characters and names that x-polymux-dropped tells
-CLIENT_GONE = 499  # in records only: the client left before the end
+EVENT_END = b"\n\n"
+DRAIN = 60.0  # seconds for the rest of an answer whose client has left
 
 T = TypeVar("T", contravariant=True)
 
 log = logging.getLogger("polymux")
-
-
-class Snapshot(msgspec.Struct, frozen=True):
-    """What can be called, at one moment. A call keeps the snapshot it began with; a reload makes a new one."""
-
-    registry: Registry
-    functions: Functions
-
-
-class Sink(Protocol):
-    """Where an answer goes. `head` is a block of header lines, each ended by CRLF."""
-
-    @property
-    def started(self) -> bool:
-        """The status has been sent."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """The client reads slower than we write."""
-        ...
-
-    def respond(self, status: int, head: bytes, body: bytes) -> None: ...
-    def start(self, status: int, head: bytes) -> None: ...
-    def write(self, data: bytes) -> None: ...
-    def end(self, data: bytes) -> None: ...
-    async def drain(self) -> None: ...
 
 
 class Lane(Protocol[T]):
@@ -91,57 +60,6 @@ class Lane(Protocol[T]):
     def done(self) -> bool: ...
     def feed(self, data: T, /) -> bytes: ...
     def close(self) -> bytes: ...
-
-
-class Run:
-    """What is known of one request while it is served. A stream's run can say that it is alive (`pulse.Beating`)."""
-
-    __slots__ = (
-        "asked",
-        "at",
-        "attempts",
-        "beat",
-        "call",
-        "committed",
-        "dropped",
-        "first",
-        "limit",
-        "settled",
-        "sink",
-        "snapshot",
-        "started",
-        "surface",
-        "to",
-        "usage",
-        "waited",
-    )
-
-    def __init__(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
-        self.call, self.surface, self.snapshot, self.sink = call, surface, snapshot, sink
-        self.at = time.time()
-        self.started = time.perf_counter()
-        self.first: float | None = None
-        self.limit: Verdict | None = None
-        self.attempts = 0
-        self.to: Deployment | None = None
-        self.dropped: tuple[str, ...] = ()
-        self.usage = NO_USAGE
-        self.committed = False
-        self.settled = False
-        self.beat = 0.0
-        self.asked = self.started  # when the attempt's upstream was
-        self.waited = 0.0  # seconds for upstreams, up to the first content
-
-    def heard(self) -> None:
-        """What was asked of an upstream has come: an answer, its first content, or a failure."""
-        self.waited += time.perf_counter() - self.asked
-
-    def comment(self) -> None:
-        """Nothing has been sent for a while: the status, if it is still to come, and a comment."""
-        if not self.sink.started:
-            self.sink.start(200, EVENTS + served_head(self))
-        if not self.sink.full:
-            self.sink.write(self.surface.comment())
 
 
 class Engine:
@@ -166,11 +84,12 @@ class Engine:
         self._ending = overriding(hooks, "ended")
         self._settling = overriding(hooks, "settled")
         self.pulse = Pulse()
-        self._alarmed: set[str] = set()  # deployments whose credential was refused
-        self._turn = 0
+        self._alarmed: set[tuple[str, Headers]] = set()  # providers, and credentials that they refused
+        self._turns: dict[str, int] = {}  # requests for a route; of those that need no turn together
         self.under_way = 0  # calls
         self._finishing: list[tuple[Run, Record, int, bytes, bytes | None]] = []
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
+        self._draining: set[asyncio.Task[None]] = set()  # calls that go on when their client leaves
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
@@ -181,20 +100,45 @@ class Engine:
         return self._transport
 
     async def close(self) -> None:
-        """Nothing runs any more: let go of connections and the ledger."""
+        """Nobody waits for anything any more: let go of connections and the ledger."""
+        for task in self._draining:
+            task.cancel()
+        if self._draining:
+            await asyncio.wait(self._draining)
         self._deliver()
         await self._transport.close()
         self._ledger.close()
 
-    async def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
-        """Answer the call on `sink`. Raises nothing but cancellation: the client left."""
+    def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
+        """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
         run = Run(call, surface, snapshot, sink)
+        return self._outlive(run) if snapshot.drain else self._serve(run)
+
+    async def _outlive(self, run: Run) -> None:
+        """Goes on when the client leaves, as far as there is a usage to be known; functions have none."""
+        task = self._transport.loop.create_task(self._serve(run))
+        self._draining.add(task)
+        task.add_done_callback(self._draining.discard)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            run.gone, run.sink = True, Nobody()
+            asked = run.step is not None and run.step.deployment.dialect != "function"
+            timer = self._transport.loop.call_later(DRAIN if asked else 0, task.cancel)
+            task.add_done_callback(lambda _: timer.cancel())
+            raise
+
+    async def _serve(self, run: Run) -> None:
+        call, key = run.call, run.call.key
         self.under_way += 1
         try:
-            self._admit(run)
+            if key.rpm or key.tpm or key.concurrency:
+                admit(run, self._counters)
             for hook in self._admitting:
                 await hook.admit(call)
-            routes = snapshot.registry.find(call.model, call.key)
+            routes = run.snapshot.registry.find(call.model, key)
+            if run.snapshot.refuse_unpriced:
+                routes = priced(routes, run.snapshot.prices)
             if call.stream:
                 self.pulse.watch(run, self._transport.loop)
             if (failed := await self._attempts(run, routes)) is not None:
@@ -206,21 +150,15 @@ class Engine:
             self._fail(run, Failure("internal_error", "an internal error; the gateway's log has the details"))
         finally:
             self.under_way -= 1
-            self.pulse.forget(run)
+            if call.stream:
+                self.pulse.forget(run)
             if not run.settled:  # the client has left
                 run.settled = True
-                record = self._record(run, CLIENT_GONE, "client_disconnected")
-                self._write((record,))
+                record = run.record(CLIENT_GONE, DISCONNECTED)
+                self.keep((record,))
                 self._settled(run, record)
-
-    def _admit(self, run: Run) -> None:
-        key = run.call.key
-        if not key.rpm:
-            return
-        run.limit = limit = self._counters.admit("rpm:" + key.id, key.rpm)
-        if not limit.admitted:
-            text = f"{key.rpm} requests per minute are allowed for this key; try again in {duration(limit.wait)}"
-            raise Failure("rate_limit_exceeded", text, retry_after=limit.wait)
+            if run.inside or run.reserved:
+                leave(run, self._counters)
 
     # ---- attempts
 
@@ -231,15 +169,15 @@ class Engine:
         final = loop.time() + routes[0].timeouts.total
         if run.call.deadline is not None:
             final = min(final, run.call.deadline)
-        self._turn += 1
-        steps = plan(routes, random.random(), self._turn, final)  # noqa: S311 - chance, not secrecy
+        name = routes[0].name if routes[0].strategy == "round-robin" else ""  # other names are the clients' to invent
+        turn = self._turns[name] = self._turns.get(name, 0) + 1
+        steps = plan(routes, random.random(), turn, final)  # noqa: S311 - chance, not secrecy
         step = next(steps)
         failures: list[Failure] = []
         while True:
             if step.after:
                 await asyncio.sleep(step.after)
-            run.attempts += 1
-            run.to = step.deployment
+            run.begin(step)
             try:
                 await self._attempt(run, step.deployment, final, routes[0].strict)
                 return None
@@ -254,9 +192,10 @@ class Engine:
                 failure = Failure("upstream_truncated", "the upstream's answer ended before it was complete")
             if not run.committed:
                 run.heard()
+            run.tried(failure.code or failure.kind, failure.status)
             for hook in self._failing:
                 hook.failed(run.call, step.deployment, failure)
-            if run.committed:
+            if run.committed or run.gone:
                 return failure
             failures.append(failure)
             try:
@@ -283,7 +222,7 @@ class Engine:
                 text = f"the upstream answered with a redirect (status {reply.status}); is its base_url right?"
                 raise Failure("upstream_unavailable", text)
             if reply.status >= 400:
-                failure = adapter.failure(reply.status, reply.header_map(), await reply.whole(ERROR_BODY))
+                failure = adapter.failure(reply.status, reply.header_map(), await _reason(reply))
                 raise self._alarm(to, failure) if failure.kind == "upstream_auth_failed" else failure
             if call.stream:
                 await self._stream(run, to, reply, relay)
@@ -299,8 +238,9 @@ class Engine:
 
     def _alarm(self, to: Deployment, failure: Failure) -> Failure:
         """A provider refuses our own credential: the operator is told once, and the client that it is not its key."""
-        if to.id not in self._alarmed:
-            self._alarmed.add(to.id)
+        credential = (to.provider, to.headers)  # not the deployment: models' names are the clients' to invent
+        if credential not in self._alarmed:
+            self._alarmed.add(credential)
             log.warning("%s refuses the gateway's credential: %s", to.provider, hide(failure, to).message)
         text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
         return Failure(failure.kind, text)
@@ -379,43 +319,49 @@ class Engine:
         self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None
     ) -> None:
         """Everything of `source` through `lane` to the client, as it comes."""
-        loop, sink, held = self._transport.loop, run.sink, [b""]
-        rest = b""
-        async for data in source:
-            out = lane.feed(data)
-            if not run.committed:
-                held.append(out)
+        loop, held = self._transport.loop, [b""]
+        first = out = rest = b""
+        events = size = 0
+        try:
+            async for data in source:
+                out = lane.feed(data)
+                if not run.committed:
+                    held.append(out)
+                    if lane.failed:
+                        raise lane.failed
+                    if not lane.content:
+                        if lane.done:
+                            break
+                        continue
+                    first = out = b"".join(held)
+                    self._commit(run)
+                    if reply is not None:
+                        reply.expect(to.timeouts.idle)
+                events += out.count(EVENT_END)
+                size += len(out)
+                if lane.done and not lane.failed:  # the rest and the end go out in one piece
+                    rest = out
+                    break
+                if out:
+                    sink = run.sink  # another one, when the client has left
+                    sink.write(out)
+                    run.beat = loop.time()
+                    if sink.full:
+                        await _drain(sink, reply, to.timeouts.idle)
                 if lane.failed:
                     raise lane.failed
-                if not lane.content:
-                    if lane.done:
-                        break
-                    continue
-                out = b"".join(held)
-                self._commit(run)
-                if reply is not None:
-                    reply.expect(to.timeouts.idle)
-            if lane.done and not lane.failed:  # the rest and the end go out in one piece
-                rest = out
-                break
-            if out:
-                sink.write(out)
-                run.beat = loop.time()
-                if sink.full:
-                    await _drain(sink, reply, to.timeouts.idle)
+            try:
+                last = rest + lane.close()
+            except (Failure, Truncated):
+                if rest:
+                    run.sink.write(rest)
+                raise
+        finally:
             run.usage = lane.usage
-            if lane.failed:
-                raise lane.failed
-        try:
-            last = rest + lane.close()
-        except (Failure, Truncated):
-            if rest:
-                sink.write(rest)
-            raise
+            run.said = Said(first, out, events, size)
         if not run.committed:
             last = b"".join(held) + last
             self._commit(run)
-        run.usage = lane.usage
         self._finish(run, 200, None, last)
         if reply is not None:
             reply.finished = True
@@ -425,13 +371,15 @@ class Engine:
         run.first = time.perf_counter()
         run.waited += run.first - run.asked
         if not run.sink.started:
-            run.sink.start(200, EVENTS + served_head(run))
+            run.sink.start(200, EVENTS + run.head())
 
     def _answer(self, run: Run, body: bytes, usage: Usage) -> None:
         run.usage = usage
+        if usage is NO_USAGE:
+            run.said = Said(body)
         run.committed = True
         run.first = time.perf_counter()
-        self._finish(run, 200, None, body, JSON + served_head(run))
+        self._finish(run, 200, None, body, JSON + run.head())
 
     def _fail(self, run: Run, failure: Failure) -> None:
         if run.settled:
@@ -440,34 +388,44 @@ class Engine:
         if run.sink.started:
             self._finish(run, failure.status, error, run.surface.error_event(failure))
         else:
-            head = JSON + served_head(run) + failure_head(failure)
+            head = JSON + run.head() + failure_head(failure)
             self._finish(run, failure.status, error, run.surface.error(failure), head)
 
     def _finish(self, run: Run, status: int, error: str | None, last: bytes, head: bytes | None = None) -> None:
         """The usage record, then the last bytes (with their head, when nothing has been sent yet). What finishes in
         one turn of the loop shares one write to the ledger."""
         run.settled = True
+        if run.gone:
+            run.tried(error or "ok", status)
+            status, error = CLIENT_GONE, DISCONNECTED
         if not self._finishing:
             self._transport.loop.call_soon(self._deliver)
-        self._finishing.append((run, self._record(run, status, error), status, last, head))
+        self._finishing.append((run, run.record(status, error), status, last, head))
 
     def _deliver(self) -> None:
         finishing, self._finishing = self._finishing, []
-        self._write([record for _, record, _, _, _ in finishing])
+        self.keep([record for _, record, _, _, _ in finishing])
         for run, record, status, last, head in finishing:
             if head is None:
                 run.sink.end(last)
             else:
                 run.sink.respond(status, head, last)
-            self._settled(run, record)
+            if self._settling:
+                self._settled(run, record)
 
-    def _write(self, records: Sequence[Record]) -> None:
+    def keep(self, records: Sequence[Record]) -> None:
+        """Into the ledger, and to those who look at what has ended."""
         try:
             self._ledger.append(records)
         except OSError as failure:  # the client gets its answer all the same
             log.error("usage records could not be written: %s; lost: %s", failure, records)
+        except Exception:
+            traceback.print_exc(file=sys.stderr)
         for hook in self._ending:
-            hook.ended(records)
+            try:
+                hook.ended(records)
+            except Exception:  # whoever looks on is not in the way of answers
+                traceback.print_exc(file=sys.stderr)
 
     def _settled(self, run: Run, record: Record) -> None:
         for hook in self._settling:
@@ -475,67 +433,13 @@ class Engine:
             self._after.add(task)
             task.add_done_callback(self._after.discard)
 
-    def _record(self, run: Run, status: int, error: str | None) -> Record:
-        call, to, usage = run.call, run.to, run.usage
-        now = time.perf_counter()
-        key = call.key
-        return Record(  # by position: this is the hot path
-            call.id,
-            run.at,
-            key.id,
-            key.name,
-            key.tenant,
-            call.surface,
-            call.model,
-            to.provider if to else "",
-            to.model if to else "",
-            status,
-            error,
-            call.stream,
-            usage.input,
-            usage.output,
-            usage.cached,
-            usage.cache_write,
-            usage.reasoning,
-            usage.source,
-            None,
-            run.attempts,
-            "off",
-            _ms(now - run.started),
-            None if run.first is None else _ms(run.first - run.started),
-            _ms((run.first or now) - run.started - run.waited),
-            call.client_request_id,
-            call.parent_id,
-        )
 
-
-def served_head(run: Run) -> bytes:
-    """The response headers that tell what happened (INTERFACE.md §4)."""
-    head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % run.attempts
-    if run.to is not None:
-        names = (run.to.provider.encode(), _value(run.to.model).encode())
-        head += b"x-polymux-provider: %b\r\nx-polymux-model: %b\r\n" % names
-    if run.dropped:
-        head += b"x-polymux-dropped: %b\r\n" % _listed(run.dropped)
-    if run.limit is not None:
-        head += limit_head(run.call.key.rpm, run.limit)
-    return head
-
-
-def _value(text: str) -> str:
-    """A name as a header may carry it: what could end or forge a line is percent-encoded."""
-    return text if text.isascii() and text.isprintable() else quote(text)
-
-
-def _listed(names: Sequence[str]) -> bytes:
-    """Names for one header. Clients choose them and read at most some KiB of headers: what is too long is cut."""
-    text = ",".join(_value(name[:LONGEST_NAME]) for name in names[:MOST_NAMES])
-    return f"{text},...".encode() if len(names) > MOST_NAMES else text.encode()
-
-
-def _ms(seconds: float) -> float:
-    """Milliseconds, to the microsecond."""
-    return int(seconds * 1e6) / 1000
+async def _reason(reply: Reply) -> bytes:
+    """The body of an error answer. The status counts all the same when it is too long, or does not come."""
+    try:
+        return await reply.whole(ERROR_BODY)
+    except (Failure, Truncated):
+        return b""
 
 
 async def _drain(sink: Sink, reply: Reply | None, idle: float) -> None:
@@ -558,21 +462,3 @@ async def _sourced(
 
 async def _one(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
     yield chunks
-
-
-def failure_head(failure: Failure) -> bytes:
-    """Headers that tell a client whether and when to come back."""
-    head = b""
-    if failure.status in (429, 503) or failure.retry_after is not None:
-        head = b"retry-after: %d\r\n" % max(1, ceil(failure.retry_after or 1))
-    if failure.should_retry is not None:
-        head += b"x-should-retry: %b\r\n" % (b"true" if failure.should_retry else b"false")
-    return head
-
-
-def limit_head(limit: int, verdict: Verdict) -> bytes:
-    """The `x-ratelimit-*` headers."""
-    return (
-        b"x-ratelimit-limit-requests: %d\r\nx-ratelimit-remaining-requests: %d\r\nx-ratelimit-reset-requests: %b\r\n"
-        % (limit, verdict.remaining, duration(verdict.reset).encode())
-    )

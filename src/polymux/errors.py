@@ -46,6 +46,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "invalid_value": Kind(400, _REQUEST, "invalid_value"),
         "missing_required_parameter": Kind(400, _REQUEST, "missing_required_parameter"),
         "unsupported_parameter": Kind(400, _REQUEST, "unsupported_parameter", "next"),
+        "conflict": Kind(409, _REQUEST, "conflict"),
         "unsupported_operation": Kind(400, _REQUEST, "unsupported_operation"),
         "unsupported_content": Kind(400, _REQUEST, "unsupported_content", "next"),
         "request_too_large": Kind(413, _REQUEST, "request_too_large"),

@@ -6,7 +6,6 @@ So limits, failover, records and the deadline hold for them as for any other; th
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import AsyncGenerator, Coroutine, Mapping
 from contextlib import aclosing
@@ -16,6 +15,7 @@ import msgspec
 
 from polymux.errors import Failure
 from polymux.functions.call import Messages, Parameters
+from polymux.ids import request_id
 from polymux.providers.dialects import DIALECTS
 from polymux.schema.chat import ChatResponse, Chunk
 from polymux.surfaces.chat import Chat
@@ -100,7 +100,7 @@ class Nested:
             raise Failure("internal_error", text)
         body = msgspec.json.encode({"model": model, "messages": messages, **params}, enc_hook=_plain)
         key = msgspec.structs.replace(outer.key, models=())  # functions are the operator's: they may ask any model
-        call = surface.decode(body, f"req_{random.getrandbits(96):024x}", key)
+        call = surface.decode(body, request_id(), key)
         call.client_request_id = outer.client_request_id
         call.depth, call.deadline, call.parent_id = outer.depth + 1, self._final, outer.id
         return call

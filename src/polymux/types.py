@@ -148,7 +148,10 @@ class Call(msgspec.Struct, gc=False):
 
 
 class Try(msgspec.Struct, gc=False):
-    """One attempt of a request. `why` it was chosen and how it ended: a code of the error table, or "ok"."""
+    """One attempt of a request. `outcome`: how it ended, a code of the error table, or "ok".
+
+    why it was chosen: first | retry (of the same deployment) | next deployment | fallback.
+    """
 
     deployment: str
     provider: str
@@ -158,6 +161,9 @@ class Try(msgspec.Struct, gc=False):
     status: int
     at_ms: float  # since the request's arrival
     ms: float
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_usd: str | None = None  # decimal string; None = price unknown
 
 
 class Record(msgspec.Struct, gc=False):

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from polymux.admin.api import Faulty
 from polymux.cli.process import FIXED, Order, Process, needs_restart, raise_file_limit
 from polymux.config import Config, Ledger, Server
-from polymux.http.admin import Faulty
 from support.gateway import KEY, PATIENCE, SOURCES, Gateway
 from support.raw import post
 from support.settings import FUNCTIONS, providers

@@ -396,7 +396,6 @@ FAULTS = [
     # not built yet: these rows go when the rows of the table go
     ('[server]\ndatabase_url = "postgresql://u:p@h/d"\n', [f'2: server.database_url: {LATER}"sqlite"']),
     ('[server]\nredis_url = "redis://h"\n', [f'2: server.redis_url: {LATER}""']),
-    ("[limits]\ntpm = 1\nconcurrency = 1\n", [f"2: limits.tpm: {LATER}0", f"3: limits.concurrency: {LATER}0"]),
     ('[providers.a]\nadapter = "m:C"\n', [f'2: providers.a.adapter: {LATER}""']),
     (route('strategy = "least-busy"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
     (route('strategy = "latency"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
@@ -404,13 +403,6 @@ FAULTS = [
     (route('on_midstream_failure = "restart"'), [f'5: models.r.on_midstream_failure: {LATER}"error"']),
     (route('on_midstream_failure = "continue"'), [f'5: models.r.on_midstream_failure: {LATER}"error"']),
     ("[cache]\nenabled = true\n", [f"2: cache.enabled: {LATER}false"]),
-    (
-        '[ledger]\non_cancel = "drain"\nunknown_price = "refuse"\n',
-        [
-            f'2: ledger.on_cancel: {LATER}"cancel"',
-            f'3: ledger.unknown_price: {LATER}"flag"',
-        ],
-    ),
 ]
 
 

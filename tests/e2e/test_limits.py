@@ -57,6 +57,37 @@ def test_keys_are_counted_apart(limited: Gateway, upstream: Upstream) -> None:
         assert wire.answer().status == 200
 
 
+def test_requests_at_the_same_time(scripted: Upstream, upstream: Upstream) -> None:
+    """Places come free however a request ends."""
+    config = f'[auth]\nkeys = ["{KEYS[0]}"]\n\n[limits]\nconcurrency = 1\n\n{providers(scripted)}'
+    body = {"model": "corp/gate", "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    with Gateway(config, key=KEYS[0]) as gateway:
+        for leaves in (True, False):
+            upstream.clear()
+            with gateway.wire() as wire:
+                wire.send(post(KEYS[0], body))
+                seen = upstream.wait("gate")
+                refused = gateway.chat("corp/text")
+                assert (refused.status, refused.error()["code"]) == (429, "rate_limit_exceeded")
+                assert refused.headers["retry-after"] == "1"
+                if not leaves:
+                    seen.release(20)
+                    assert wire.answer().status == 200
+            if leaves:
+                seen.wait_gone()
+            assert gateway.chat("corp/text").status == 200
+
+
+def test_tokens_of_a_minute(scripted: Upstream, upstream: Upstream) -> None:
+    config = f'[auth]\nkeys = ["{KEYS[0]}"]\n\n[limits]\ntpm = 40\n\n{providers(scripted)}'
+    with Gateway(config, key=KEYS[0]) as gateway:
+        answers = [gateway.chat("corp/text") for _ in range(3)]
+    assert [answer.status for answer in answers] == [200, 200, 429]  # 18 tokens each
+    assert [answer.headers["x-ratelimit-limit-tokens"] for answer in answers] == ["40"] * 3
+    assert answers[2].headers["x-ratelimit-remaining-tokens"] == "4"
+    assert 1 <= int(answers[2].headers["retry-after"]) <= 61
+
+
 def body_of(size: int) -> bytes:
     """A chat request of exactly that many bytes."""
     head, tail = b'{"model":"corp/text","messages":[{"role":"user","content":"', b'"}]}'

@@ -120,6 +120,25 @@ def test_no_secret_is_on_a_command_line_and_the_parent_is_small(crew: Gateway) -
     assert crew.rss() < 30 << 20
 
 
+def test_what_a_killed_worker_held_is_given_back(upstream: Upstream) -> None:
+    text = f'[auth]\nkeys = ["{KEY}"]\n[limits]\nrpm = 0\nconcurrency = 2\n{providers(upstream)}'
+    with start(text) as gateway, gateway.wire() as one, gateway.wire() as two:
+        for wire in (one, two):
+            wire.send(post(KEY, {"model": "corp/stall", "messages": [{"role": "user", "content": "Hi"}]}))
+        upstream.wait("stall", 2)
+        assert gateway.chat("echo").status == 429
+        for number in children(gateway):
+            os.kill(number, signal.SIGKILL)
+        wait(gateway, lambda: served(gateway))
+
+
+def served(gateway: Gateway) -> bool:
+    try:
+        return gateway.chat("echo").status == 200
+    except OSError:
+        return False  # that worker is dead
+
+
 def test_a_reload_at_any_worker_reaches_all(crew: Gateway) -> None:
     for name in ("two", "three", "four"):
         write(crew, settings(name))

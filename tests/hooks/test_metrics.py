@@ -96,7 +96,9 @@ def test_what_never_reached_an_upstream_is_a_request_and_nothing_else() -> None:
     }
 
 
-@pytest.mark.parametrize(("status", "shown"), [(200, "corp/made-up"), (502, "corp/made-up"), (404, "other")])
+@pytest.mark.parametrize(
+    ("status", "shown"), [(200, "corp/made-up"), (502, "corp/made-up"), (429, "corp/made-up"), (404, "other")]
+)
 def test_a_model_has_a_label_when_somebody_serves_it(status: int, shown: str) -> None:
     made = record("req_1", overhead_ms=0.1, status=status, model="corp/made-up", upstream_model="made-up")
     labels = {name[3] for name in after(made) if name[0] == "gen_ai_server_request_duration_seconds"}
@@ -109,6 +111,14 @@ def test_a_model_that_was_served_stays_known() -> None:
         record("req_2", overhead_ms=0.1, status=400, error_code="context_length_exceeded"),
     )
     assert ("gen_ai_server_request_duration_seconds", *COUNTED, "context_length_exceeded") in found
+
+
+def test_a_model_that_fails_first_is_known_once_it_was_served() -> None:
+    failed = record("req_1", overhead_ms=0.1, status=400, error_code="context_length_exceeded")
+    found = after(failed, record("req_2", overhead_ms=0.1), failed)
+    name = "gen_ai_server_request_duration_seconds"
+    assert found[name, *COUNTED, "context_length_exceeded"][-1:] == found[name, *COUNTED, ""][-1:]
+    assert sum(series[0] == name and "other" in series for series in found) == 1
 
 
 def test_codes_of_providers_are_counted_together() -> None:

@@ -158,10 +158,15 @@ def test_a_line_without_end_is_bounded() -> None:
     assert len(shown) < 2 * MOST
 
 
+def test_a_secret_as_long_as_an_image_is_not_begun() -> None:
+    secret = "Zq9" + "kT4vLm2Xw8" * 60
+    assert secret[:8] not in exchange(Log(secret), f'{{"echo":"{secret}"}}'.encode())
+
+
 def test_images_are_shortened() -> None:
     data = base64.b64encode(bytes(100_000))
     shown = exchange(Log(), body=b'{"url":"data:image/png;base64,' + data + b'","text":"after"}')
-    assert '{"url":"data:image/png;base64,AAAAAAAAAAAAAAAA...(133336 bytes)","text":"after"}' in shown
+    assert '{"url":"data:image/png;base64,AAAA...(133336 bytes)","text":"after"}' in shown
 
 
 def test_what_others_write_cannot_pass_for_ours() -> None:

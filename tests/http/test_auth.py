@@ -99,3 +99,30 @@ def test_a_key_pasted_without_its_scheme_and_cut_in_two_is_not_repeated() -> Non
 def test_an_empty_secret_never_matches() -> None:
     with pytest.raises(Failure):
         authenticate({b"x-api-key": b""}, StaticKeys([(SECRET, ADA)]), FOREIGN)
+
+
+class Ended(StaticKeys):
+    """A key that is known, and no longer good."""
+
+    def find(self, secret: str) -> Key | None:
+        return None
+
+    def reason(self, secret: str) -> str:
+        return "expired on 2026-01-02 03:04 UTC" if secret == SECRET else ""
+
+
+@pytest.mark.parametrize(
+    ("header", "value", "where"),
+    [
+        (b"authorization", f"Bearer {SECRET}", "the Authorization header"),
+        (b"x-api-key", SECRET, "the x-api-key header"),
+        (b"api-key", SECRET, "the api-key header"),
+    ],
+)
+def test_a_key_that_is_no_longer_good_says_why(header: bytes, value: str, where: str) -> None:
+    with pytest.raises(Failure) as caught:
+        authenticate({header: value.encode()}, Ended([]), FOREIGN)
+    words = f"API key no longer good: the key in {where} expired on 2026-01-02 03:04 UTC"
+    assert caught.value.message.startswith(words)
+    assert (caught.value.status, caught.value.kind) == (401, "invalid_api_key")
+    assert SECRET not in caught.value.message

@@ -11,7 +11,7 @@ import pytest
 from msgspec import structs
 
 from polymux import __version__
-from polymux.engine import Engine, Snapshot
+from polymux.engine import Engine
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.hooks.metrics import Metrics
@@ -20,6 +20,7 @@ from polymux.http.serve import Front, Settings
 from polymux.http.watch import Watch
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.store.cells import Cells
 from polymux.store.memory import LocalCounters, StaticKeys
 from polymux.transport import Transport

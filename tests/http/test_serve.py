@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import pytest
 
-from polymux.engine import Snapshot
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.hooks.metrics import Metrics
@@ -16,6 +15,7 @@ from polymux.http.routes import Row
 from polymux.http.serve import Front, Settings
 from polymux.http.watch import Watch
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.store.cells import Cells
 from polymux.types import Route
 

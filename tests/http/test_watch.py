@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from polymux.engine import Engine, Snapshot
+from polymux.engine import Engine
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.hooks.base import Hook
@@ -16,12 +16,14 @@ from polymux.hooks.metrics import Metrics
 from polymux.http.serve import Front, Settings
 from polymux.http.watch import Watch, local
 from polymux.routing.registry import Registry
+from polymux.run import Snapshot
 from polymux.store.cells import Cells
 from polymux.store.memory import LocalCounters, StaticKeys, digest
 from polymux.transport import Transport
-from polymux.types import Record, Route
+from polymux.types import Key, Record, Route
 
-ADMIN = "admin-secret-1"
+ADMIN, SECRET = "admin-secret-1", "sk-ada-0123456789"
+ADA = Key("static-1", "ada", "acme")
 
 
 class Exchange:
@@ -45,12 +47,23 @@ class Seen(Hook):
         self.records += records
 
 
-def front(admin: bytes = b"", seen: Seen | None = None) -> Front:
-    unused: Any = None
-    engine = Engine({}, Transport(), LocalCounters(), unused)
+class Kept:
+    """Implements `store.Ledger`."""
+
+    def __init__(self) -> None:
+        self.records: list[Record] = []
+
+    def append(self, records: Sequence[Record]) -> None:
+        self.records += records
+
+    def close(self) -> None: ...
+
+
+def front(admin: bytes = b"", seen: Seen | None = None, kept: Kept | None = None) -> Front:
+    engine = Engine({}, Transport(), LocalCounters(), kept or Kept())
     snapshot = Snapshot(Registry([], [], Route("", ()), 0), Functions({}))
     watch = Watch(Metrics(Cells()), (seen,) if seen else ())
-    return Front(engine, Settings(snapshot, StaticKeys([]), admin=admin), watch)
+    return Front(engine, Settings(snapshot, StaticKeys([(SECRET, ADA)]), admin=admin), watch)
 
 
 def serve(front: Front, exchange: Exchange) -> Exchange:
@@ -119,6 +132,57 @@ def test_what_is_refused_is_counted_and_logged(exchange: Exchange, status: int, 
         f'polymux_requests_total{{error_type="{code}",gen_ai_operation_name="",http_response_status_code="{status}"}}'
     )
     assert f"{counted} 1.0\n" in text
+
+
+def call(body: bytes, secret: str = SECRET, path: str = "/v1/chat/completions") -> Exchange:
+    exchange = Exchange("POST", path, authorization=f"Bearer {secret}", x_request_id="mine")
+    exchange.body = body
+    return exchange
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [(b"{", 400, "invalid_json"), (b"{}", 400, "missing_required_parameter"), (b'{"model":7}', 400, "invalid_type")],
+)
+def test_a_call_with_a_key_has_a_record_even_if_it_never_began(body: bytes, status: int, code: str) -> None:
+    seen, kept = Seen(), Kept()
+    exchange = call(body)
+    assert serve(front(seen=seen, kept=kept), exchange).status == status
+    (record,) = kept.records
+    assert (record.id, record.status, record.error_code) == (exchange.id, status, code)
+    assert (record.key_id, record.key_name, record.tenant, record.surface) == ("static-1", "ada", "acme", "chat")
+    assert (record.usage_source, record.cost_usd, record.client_request_id) == ("none", "0", "mine")
+    assert seen.records == [], "the ledger tells the log itself"
+
+
+def test_one_that_is_too_large_too() -> None:
+    kept = Kept()
+    exchange: Any = call(b"")
+    front(kept=kept).refuse(exchange, Failure("request_too_large", "x"))
+    assert [record.status for record in kept.records] == [413]
+
+
+@pytest.mark.parametrize(
+    "exchange",
+    [
+        call(b"{", "sk-unknown"),
+        call(b"{", path="/v1/nowhere"),
+        call(b"{", path="/admin/api/reload"),
+        Exchange("GET", "/v1/models/nobody", authorization=f"Bearer {SECRET}"),
+    ],
+)
+def test_strangers_and_what_is_no_call_leave_none(exchange: Exchange) -> None:
+    seen, kept = Seen(), Kept()
+    assert serve(front(seen=seen, kept=kept), exchange).status >= 400
+    assert kept.records == []
+    assert len(seen.records) == 1
+
+
+def test_what_the_end_of_the_gateway_breaks_off_is_not_recorded_twice() -> None:
+    kept = Kept()
+    exchange: Any = call(b"{}")
+    front(kept=kept).refuse(exchange, Failure("overloaded", "the gateway is shutting down"))
+    assert kept.records == []
 
 
 def test_what_the_protocol_refuses_is_seen_too() -> None:

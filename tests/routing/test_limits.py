@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from polymux.routing.limits import SPAN, Window, duration
+from polymux.routing.limits import SPAN, Window, duration, prompt_tokens
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=400)
 # Sixteenths of a second are exact in floats, so that a border is a border.
@@ -59,6 +59,71 @@ def test_what_a_verdict_promises_holds(start, pauses, limit) -> None:
         empty = now + verdict.reset
         assert not any(floor(at) >= floor(empty) - SPAN for at in admitted), "all is back after the reset"
         assert any(floor(at) >= floor(empty - 1 / 16) - SPAN for at in admitted), "and not before"
+
+
+@STEADY
+@given(
+    STARTS, st.lists(st.tuples(st.sampled_from([0, 1, 8, 16, 160, 16 * 29, 16 * 61]), st.integers(0, 12)), max_size=50)
+)
+def test_amounts_that_are_corrected(start, steps) -> None:
+    """Against all that was counted, by its second: what comes back comes back there, what is added counts now."""
+    limit, window, counted, now = 10, Window(), [], start
+    for pause, amount in steps:
+        now += pause / 16
+        here = [one for one in counted if one[0] >= floor(now) - SPAN]
+        verdict = window.admit(now, limit, amount)
+        assert verdict.admitted == (sum(size for _, size in here) + amount <= limit)
+        assert verdict.second == floor(now)
+        if verdict.admitted:
+            counted.append([floor(now), amount])
+        elif counted:  # the amount for a size: some earlier request has turned out otherwise
+            second = counted[0][0]
+            more = amount - 11  # -10 .. 1
+            window.correct(now, second, more)
+            if more > 0:
+                counted.append([floor(now), more])
+            else:
+                same = [one for one in here if one[0] == second]
+                taken = min(-more, sum(size for _, size in same))
+                for one in same:
+                    less = min(taken, one[1])
+                    one[1] -= less
+                    taken -= less
+        total = sum(size for second, size in counted if second >= floor(now) - SPAN)
+        assert window.admit(now, 100, 0).remaining == 100 - total
+
+
+def test_what_is_more_than_the_limit_by_a_correction_is_waited_for() -> None:
+    window = Window()
+    second = window.admit(0.0, 10, 8).second
+    window.correct(5.0, second, 7)
+    refused = window.admit(5.0, 10, 1)
+    assert (refused.admitted, refused.remaining, refused.wait, refused.reset) == (False, 0, 56.0, 61.0)
+    assert window.admit(61.0, 10, 3).admitted
+
+
+def test_what_left_the_window_cannot_come_back() -> None:
+    window = Window()
+    second = window.admit(0.0, 10, 10).second
+    window.correct(61.0, second, -10)
+    assert window.admit(61.0, 10, 10).admitted
+    assert not window.admit(61.0, 10, 1).admitted
+
+
+@pytest.mark.parametrize(
+    ("parts", "count"),
+    [
+        ([], 0),
+        ([b""], 0),
+        ([b"a"], 1),
+        ([b"abcd", b"e"], 2),
+        ([b'"data:image/png;base64,' + b"iVBO" * 50_000 + b'","Hi"'], 1006),
+        ([b"data:a/b;base64,AA== data:a/b;base64,AA\\/A=="], 2005),
+        ([b"x;base64,"], 1001),
+    ],
+)
+def test_prompts_are_estimated_and_files_count_as_such(parts: list[bytes], count: int) -> None:
+    assert prompt_tokens([memoryview(part) for part in parts]) == count
 
 
 def test_a_refused_request_does_not_count() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -67,6 +68,18 @@ def shown(steps: list[Step]) -> list[tuple[str, float]]:
 def test_the_steps(routes: list[Route], kinds: list[str], steps: str) -> None:
     wanted = [(name, float(pause or 0)) for name, _, pause in (step.partition(":") for step in steps.split())]
     assert shown(drive(routes, [failed(kind) for kind in kinds])) == wanted
+
+
+def test_why_each_was_chosen_and_by_whose_name() -> None:
+    other = msgspec.structs.replace(route("x", "y", retries=1), name="other")
+    steps = drive([route("a", "b", retries=2), other], [failed(AGAIN)])
+    assert [(step.deployment.id, step.route, step.why) for step in steps] == [
+        ("a", "r", "first"),
+        ("b", "r", "next deployment"),
+        ("a", "r", "retry"),
+        ("x", "other", "fallback"),
+        ("y", "other", "next deployment"),
+    ]
 
 
 def test_a_wait_that_the_provider_asks_for_is_kept() -> None:

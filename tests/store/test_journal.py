@@ -1,11 +1,17 @@
-"""The journal: one line a record, safe when `append` returns, appended to after a restart."""
+"""The journal: one line a record, safe when `append` returns, in files that others can tell to be complete."""
 
 from __future__ import annotations
 
+import errno
 import os
+import re
+import resource
 import stat
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Any
 
@@ -84,20 +90,184 @@ def test_a_record_comes_back_as_it_was(tmp_path: Path) -> None:
     assert journal.path.read_bytes().count(b"\n") == 1
 
 
-def test_a_restart_appends(tmp_path: Path) -> None:
+def test_each_journal_has_a_file_of_its_own(tmp_path: Path) -> None:
+    paths = []
     for id_ in ("req_before", "req_after"):
         journal = Journal(tmp_path)
         journal.append([record(id_)])
         journal.close()
-    assert [one.id for one in read(journal.path)] == ["req_before", "req_after"]
+        paths.append(journal.path)
+    assert [one.id for path in paths for one in read(path)] == ["req_before", "req_after"]
+    assert sorted(paths) == sorted(tmp_path.glob(module.FILES))
 
 
 def test_the_journal_is_for_its_owner_alone(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "data" / "journal")
     journal.close()
-    assert journal.path.name == f"journal-{os.getpid()}.jsonl"
+    assert re.fullmatch(rf"journal-{os.getpid()}-\d{{8}}-[0-9a-f]{{12}}\.jsonl", journal.path.name)
     assert stat.S_IMODE(journal.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(journal.path.parent.stat().st_mode) == 0o700
+
+
+def test_who_writes_a_file_holds_its_lock(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with journal.path.open("rb") as other:
+        with pytest.raises(BlockingIOError):
+            flock(other, LOCK_EX | LOCK_NB)
+        journal.close()
+        flock(other, LOCK_EX | LOCK_NB)
+
+
+def test_a_file_that_is_removed_before_it_is_locked_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def swept(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        for path in tmp_path.glob(module.FILES):
+            path.unlink()
+        flock(fd, how)
+
+    monkeypatch.setattr(module, "flock", swept)
+    journal = Journal(tmp_path)
+    journal.append([record("req_1")])
+    journal.close()
+    assert [one.id for one in read(journal.path)] == ["req_1"]
+
+
+def test_a_large_file_is_followed_by_a_new_one(tmp_path: Path) -> None:
+    journal = Journal(tmp_path, largest=1000)
+    paths = []
+    for number in range(10):
+        journal.append([record(f"req_{number}")])
+        if journal.path not in paths:
+            paths.append(journal.path)
+    journal.close()
+    assert len(paths) == 5
+    assert [one.id for path in paths for one in read(path)] == [f"req_{number}" for number in range(10)]
+    with paths[0].open("rb") as first:
+        flock(first, LOCK_EX | LOCK_NB)  # it has been let go
+
+
+def test_each_day_has_a_file(tmp_path: Path) -> None:
+    now = time.time()
+    journal = Journal(tmp_path)
+    first = journal.path
+    journal.append([record("req_1", at=now)])
+    journal.append([record("req_2", at=now - 10 * module.DAY)])  # the clock was set back: no reason for a new one
+    assert journal.path == first
+    journal.append([record("req_3", at=now + 3 * module.DAY)])
+    assert journal.path != first
+    journal.append([record("req_4", at=now + 3 * module.DAY)])
+    journal.close()
+    assert [one.id for one in read(first)] == ["req_1", "req_2"]
+    assert [one.id for one in read(journal.path)] == ["req_3", "req_4"]
+
+
+def test_where_no_new_file_can_be_made_the_old_one_is_continued(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = Journal(tmp_path, largest=1000)
+
+    def refused(*arguments: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "open", refused)
+        for number in range(5):
+            journal.append([record(f"req_{number}")])
+        assert len(read(journal.path)) == 5
+    assert caplog.text.count("no new journal could be begun") == 2
+    journal.close()
+
+
+def test_nothing_to_append_is_fine(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    journal.append([])
+    journal.close()
+    assert journal.path.read_bytes() == b""
+
+
+# ---- a disk that is full
+
+
+@contextmanager
+def room(size: int) -> Iterator[None]:
+    """No file may grow beyond `size` bytes, as on a disk that is full: a write takes what fits, the next one fails."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 700, 1100])
+def test_what_the_disk_does_not_take_waits_for_it(tmp_path: Path, caplog: pytest.LogCaptureFixture, size: int) -> None:
+    journal = Journal(tmp_path)
+    with room(size):
+        for number in range(20):
+            journal.append([record(f"req_{number}")])
+        assert journal.failing
+        assert journal.path.stat().st_size == size
+    assert caplog.text.count("cannot be written") == 1, "it is said loudly, and not with every request"
+    journal.append([record("req_20")])
+    assert not journal.failing
+    assert "written again; 0 were lost" in caplog.text
+    journal.append([record("req_21")])
+    journal.close()
+    assert [one.id for one in read(journal.path)] == [f"req_{number}" for number in range(22)]
+
+
+def test_it_is_written_even_if_nothing_more_comes(tmp_path: Path) -> None:
+    journal = Journal(tmp_path)
+    with room(10):
+        journal.append([record("req_1")])
+    journal.close()
+    assert [one.id for one in read(journal.path)] == ["req_1"]
+
+
+def test_what_is_too_much_to_wait_is_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BACKLOG", 2000)
+    journal = Journal(tmp_path)
+    with room(700):
+        for number in range(20):
+            journal.append([record(f"req_{number}")])
+        assert journal.lost > 10
+    journal.append([record("req_last")])
+    journal.close()
+    kept = [one.id for one in read(journal.path)]
+    assert kept == [*(f"req_{number}" for number in range(len(kept) - 1)), "req_last"]
+    assert len(kept) - 1 + journal.lost == 20
+    assert f"{journal.lost} were lost" in caplog.text
+
+
+def test_an_end_with_a_full_disk_says_what_is_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    journal = Journal(tmp_path)
+    with room(10):
+        journal.append([record("req_1"), record("req_2")])
+        journal.close()
+    assert "2 usage records were never written" in caplog.text
+
+
+def test_a_sync_that_fails_is_told_and_stops_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(fd: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    journal = Journal(tmp_path, "always")
+    with monkeypatch.context() as patched:
+        patched.setattr(module.os, "fsync", broken)
+        for number in range(3):
+            journal.append([record(f"req_{number}")])
+    journal.close()
+    assert len(read(journal.path)) == 3
+    assert caplog.text.count("may not survive a power cut: Input/output error") == 1
+
+
+# ---- the disk, in time
 
 
 def test_always_syncs_each_record_before_append_returns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def test_only_digests_stay_in_memory() -> None:
 def test_counters_are_apart_by_name_and_limits_hold() -> None:
     counters = LocalCounters(Clock())
     assert [counters.admit("rpm:a", 2).admitted for _ in range(3)] == [True, True, False]
-    assert counters.admit("rpm:b", 2) == Verdict(True, 1, 61.0, 0.0)
+    assert counters.admit("rpm:b", 2) == Verdict(True, 1, 61.0, 0.0, 1000)
 
 
 def test_counters_follow_the_clock() -> None:
@@ -52,6 +52,26 @@ def test_counters_follow_the_clock() -> None:
     assert not counters.admit("rpm:a", 1).admitted
     clock.now += 0.5
     assert counters.admit("rpm:a", 1).admitted
+
+
+def test_amounts_are_corrected() -> None:
+    counters = LocalCounters(Clock())
+    second = counters.admit("tpm:a", 10, 8).second
+    counters.correct("tpm:a", second, -5)
+    assert counters.admit("tpm:a", 10, 7).admitted
+    counters.correct("tpm:nobody", second, 5)
+    assert counters.admit("tpm:nobody", 10, 10).admitted
+
+
+def test_who_is_here_at_the_same_time() -> None:
+    counters = LocalCounters(Clock())
+    assert [counters.enter("a", 2) for _ in range(3)] == [True, True, False]
+    assert counters.enter("b", 1)
+    counters.leave("a")
+    assert [counters.enter("a", 2) for _ in range(2)] == [True, False]
+    for _ in range(5):
+        counters.leave("a")
+    assert [counters.enter("a", 2) for _ in range(3)] == [True, True, False]
 
 
 def test_counters_are_bounded_and_the_oldest_window_makes_room() -> None:

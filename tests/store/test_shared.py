@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from polymux.routing.limits import Window
 from polymux.store import shared
-from polymux.store.shared import WAYS, SharedCounters, shared_file
+from polymux.store.memory import LocalCounters
+from polymux.store.shared import MOST, WAYS, SharedCounters, shared_file
 
 STEADY = settings(derandomize=True, deadline=None, max_examples=400)
 # Sixteenths of a second are exact in floats, so that a border is a border.
@@ -50,6 +51,76 @@ def test_it_is_the_window_of_one_process(table, start, pauses, limits, back) -> 
         clock.now = now - back / 16 * (turn % 2)  # a clock that steps back stays where it was
         limit = limits[turn % len(limits)]
         assert counters[turn % 2].admit(name, limit) == window.admit(clock.now, limit), (turn, now)
+
+
+@STEADY
+@given(
+    st.integers(0, 16 * 200),
+    st.lists(st.tuples(st.sampled_from([0, 1, 16, 160, 16 * 30, 16 * 61]), st.integers(-9, 9), st.booleans())),
+)
+def test_amounts_and_their_corrections_are_those_of_one_process(table, start, steps) -> None:
+    clock = Clock(1000 + start / 16)
+    local, counters = LocalCounters(clock), [SharedCounters(table, clock, worker) for worker in (1, 2)]
+    name = os.urandom(16).hex()
+    seconds = [one.admit(name, 10, 3).second for one in (local, counters[0])]
+    for turn, (pause, amount, correct) in enumerate(steps):
+        clock.now += pause / 16
+        shared = counters[turn % 2]
+        if correct:
+            second = seconds[turn // 2 % len(seconds)]
+            shared.correct(name, second, amount)
+            local.correct(name, second, amount)
+        else:
+            verdict = local.admit(name, 10, abs(amount))
+            assert shared.admit(name, 10, abs(amount)) == verdict
+            seconds.append(verdict.second)
+    assert counters[0].admit(name, 1000, 0) == local.admit(name, 1000, 0)
+
+
+def test_counts_do_not_overflow() -> None:
+    counters = SharedCounters(shared_file(), Clock())
+    assert counters.admit("tpm:a", 10**12, MOST).remaining == 0
+    counters.correct("tpm:a", 1000, MOST)
+    counters.correct("tpm:a", 1000, 10**12)
+    assert not counters.admit("tpm:a", 10**12, 1).admitted
+    counters.correct("tpm:a", 1000, -(10**12))
+    assert counters.admit("tpm:a", 10**12, MOST).admitted
+
+
+@STEADY
+@given(st.lists(st.tuples(st.integers(0, 2), st.sampled_from("ab"), st.booleans()), max_size=60), st.integers(1, 4))
+def test_who_is_here_is_counted_over_all_workers(table, steps, limit) -> None:
+    workers = [SharedCounters(table, Clock(), worker) for worker in (3, 4, 5)]
+    local, salt, inside = LocalCounters(), os.urandom(8).hex(), []
+    for worker, letter, leaves in steps:
+        name = salt + letter
+        if leaves and inside:
+            who, where = inside.pop(worker % len(inside))
+            workers[who].leave(where)
+            local.leave(where)
+        else:
+            entered = workers[worker].enter(name, limit)
+            assert entered == local.enter(name, limit)
+            if entered:
+                inside.append((worker, name))
+
+
+def test_what_a_dead_worker_held_is_given_back_when_its_place_is_taken_again() -> None:
+    fd = shared_file()
+    dead, other = SharedCounters(fd, worker=0), SharedCounters(fd, worker=1)
+    assert [dead.enter("a", 3) for _ in range(2)] == [True, True]
+    assert [other.enter("a", 3) for _ in range(2)] == [True, False]
+    again = SharedCounters(fd, worker=0)
+    assert [again.enter("a", 3) for _ in range(3)] == [True, True, False]
+    for _ in range(3):
+        again.leave("a")  # once more than it has entered
+    assert [again.enter("a", 3) for _ in range(3)] == [True, True, False], "the other one's is still counted"
+
+
+def test_who_leaves_without_being_here_frees_nothing() -> None:
+    counters = SharedCounters(shared_file())
+    counters.leave("a")
+    assert [counters.enter("a", 1) for _ in range(2)] == [True, False]
 
 
 def test_names_are_counted_apart() -> None:

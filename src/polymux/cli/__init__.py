@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-COMMANDS: Final = ("serve", "check", "models", "chat", "mock", "catalog")
+COMMANDS: Final = ("serve", "check", "models", "chat", "mock", "catalog", "keys", "usage")
 
 
 class _Commands(click.Group):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -15,6 +14,7 @@ import msgspec
 from polymux.discovery import ask
 from polymux.errors import Failure, Truncated
 from polymux.http.serve import Front
+from polymux.ids import request_id
 from polymux.providers.dialects import DIALECTS
 from polymux.schema.chat import Chunk
 from polymux.surfaces.assemble import chunks_of
@@ -149,7 +149,7 @@ class Inside:
     @asynccontextmanager
     async def ask(self, body: bytes, stream: bool) -> AsyncIterator[Answer]:
         front, sink = self._front, _Sink()
-        call = front.surface.decode(body, f"req_{random.getrandbits(96):024x}", KEY)
+        call = front.surface.decode(body, request_id(), KEY)
         try:
             front.snapshot.registry.find(call.model, KEY)
         except Failure:

@@ -16,7 +16,7 @@ import click
 import msgspec
 
 from polymux import __version__
-from polymux.app import prepare
+from polymux.app import configured
 from polymux.cli.faults import told
 from polymux.providers.catalog import Catalog, ListPrice, Model, Rates, Tier, read
 from polymux.providers.modelsdev import SOURCE, convert
@@ -58,7 +58,7 @@ def update(source: str, taken: str | None, data_dir: str | None, config: str | N
       polymux catalog update --from https://models.dev/api.json
       polymux catalog update --from api.json --date 2026-07-02 --yes
     """
-    place = Path(data_dir or prepare(config).config.server.data_dir).expanduser()
+    place = Path(data_dir or configured(config).server.data_dir).expanduser()
     text, day = _taken(source)
     try:
         day = date.fromisoformat(taken).isoformat() if taken else day

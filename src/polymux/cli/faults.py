@@ -9,13 +9,14 @@ from typing import ParamSpec, TypeVar
 import click
 
 from polymux.config import ConfigError
+from polymux.store.base import Unusable
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 def told(command: Callable[P, T]) -> Callable[P, T]:
-    """Print the faults of a configuration instead of a traceback."""
+    """Print the faults of a configuration, or of what is stored, instead of a traceback."""
 
     @wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -27,5 +28,7 @@ def told(command: Callable[P, T]) -> Callable[P, T]:
             count = len(error.faults)
             click.echo(f"{count} fault{'s' if count > 1 else ''}", err=True)
             raise SystemExit(1) from None
+        except Unusable as error:
+            raise click.ClickException(str(error)) from None
 
     return run

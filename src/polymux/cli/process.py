@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import gc
 import logging
 import resource
 import signal
 import sys
+import threading
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from socket import socket as Socket
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import click
 import msgspec
 import uvicorn
 
-from polymux.app import Crew, Setup, build, prepare, refreshed, settings
+from polymux.admin.api import Faulty, Reloaded
+from polymux.app import Crew, Setup, build, prepare, refreshed, settings, static_keys
 from polymux.config import Config, ConfigError
 from polymux.discovery import Discovery, carried
-from polymux.engine import Snapshot
-from polymux.http.admin import Faulty, Reloaded
 from polymux.http.protocol import PolymuxProtocol
 from polymux.http.serve import Settings
 from polymux.http.supervisor import on_signals, outcome
+from polymux.run import Snapshot
+from polymux.store.memory import StaticKeys
 from polymux.types import Key
 
 # What a running process keeps of its first configuration. TLS cannot be switched on or off; other files can be given.
@@ -33,12 +36,15 @@ FIXED: Final = (
     *("host", "port", "unix_socket", "workers", "data_dir"),
     *("database_url", "redis_url", "models_dir", "log", "debug"),
 )
+JOURNAL: Final = ("fsync", "journal_full", "retention")
 GRACE: Final = 0.2  # seconds in which what is sent on connections that were accepted last is still read
+PATIENCE: Final = 110.0  # seconds for all that is read; the parent of several workers waits a little longer
 LOOK: Final = 1.0  # seconds between two looks at the files of function models
 _ALL: Final = Key("all", "all")
 
 log = logging.getLogger("polymux")
 
+T = TypeVar("T")
 Signals = Mapping[int, Callable[[], object]]
 
 
@@ -62,10 +68,11 @@ class Ready(msgspec.Struct, frozen=True):
 
     setup: Setup
     settings: Settings
+    keys: StaticKeys
 
 
 class Process:
-    """The gateway and what it is reloaded from. Raises OSError when it cannot write to its data directory."""
+    """The gateway and what it is reloaded from. Raises OSError and `Unusable` when it cannot use its data directory."""
 
     def __init__(self, order: Order, setup: Setup, crew: Crew | None = None) -> None:
         self._order = order
@@ -110,9 +117,11 @@ class Process:
         """Read and check, in a thread: it imports functions. Raises `Faulty`."""
         try:
             async with self._reading:
-                return await asyncio.to_thread(self._read)
+                return await _aside(self._read)
         except ConfigError as error:
             raise Faulty(tuple(map(str, error.faults))) from None
+        except TimeoutError:
+            raise Faulty((f"the configuration and the function models were not read within {PATIENCE:g} s",)) from None
         except OSError as error:
             raise Faulty((f"{error.filename}: {error.strerror}",)) from None
         except Exception:
@@ -121,13 +130,14 @@ class Process:
 
     def _read(self) -> Ready:
         setup = self._order.prepare(strict=True)
-        return Ready(setup, settings(setup, self._data_dir))
+        return Ready(setup, settings(setup, self.front.live), static_keys(setup.config, self._data_dir))
 
     def swap(self, ready: Ready) -> Reloaded:
         """From the next request on; calls under way keep what they began with. Never fails."""
         front, server = self.front, ready.setup.config.server
         self._setup = ready.setup
         snapshot = self._carried(ready.settings.snapshot)
+        front.live.follow(ready.keys)
         front.swap(msgspec.structs.replace(ready.settings, snapshot=snapshot, scheme=front.settings.scheme))
         self.discovery.follow()
         if self.listening.ssl is not None and server.tls_cert:
@@ -151,10 +161,12 @@ class Process:
     async def _look(self) -> None:
         async with self._reading:
             setup = self._setup
-            functions = await asyncio.to_thread(setup.watcher.changed)
+            functions = await _aside(setup.watcher.changed)
         if functions is not None and setup is self._setup:
             self._setup = refreshed(setup, functions)
-            self.front.snapshot = self._carried(Snapshot(self._setup.registry, functions))
+            self.front.snapshot = self._carried(
+                msgspec.structs.replace(self.front.snapshot, registry=self._setup.registry, functions=functions)
+            )
 
     def _carried(self, snapshot: Snapshot) -> Snapshot:
         """With the models that providers have listed up to now."""
@@ -164,13 +176,34 @@ class Process:
     def begin(self) -> None:
         """It serves: see to what goes on beside."""
         self.discovery.follow()
+        self.front.live.begin()
+        self.front.shipper.start()
         self._watching = asyncio.ensure_future(self.watch())
 
     async def close(self) -> None:
         self.discovery.close()
         self._watching.cancel()
         await self.front.engine.close()
-        self.front.snapshot.functions.close()
+        self.front.live.close()
+        await asyncio.to_thread(self.front.shipper.close)  # when the journal is complete
+        self.front.database.close()
+
+
+async def _aside(work: Callable[[], T]) -> T:
+    """Done in a thread that the end of the process does not wait for: it runs users' files, which may never return.
+    Raises TimeoutError when it takes too long."""
+    done: concurrent.futures.Future[T] = concurrent.futures.Future()
+    done.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            done.set_result(work())
+        except BaseException as error:
+            done.set_exception(error)
+
+    threading.Thread(target=run, name="polymux-reading", daemon=True).start()
+    async with asyncio.timeout(PATIENCE):
+        return await asyncio.wrap_future(done)
 
 
 def needs_restart(first: Config, new: Config) -> tuple[str, ...]:
@@ -178,8 +211,7 @@ def needs_restart(first: Config, new: Config) -> tuple[str, ...]:
     changed = [f"server.{name}" for name in FIXED if getattr(first.server, name) != getattr(new.server, name)]
     if bool(first.server.tls_cert) != bool(new.server.tls_cert):
         changed.append("server.tls_cert")
-    if first.ledger.fsync != new.ledger.fsync:
-        changed.append("ledger.fsync")
+    changed += [f"ledger.{name}" for name in JOURNAL if getattr(first.ledger, name) != getattr(new.ledger, name)]
     return tuple(changed)
 
 
@@ -261,6 +293,7 @@ class Server(uvicorn.Server):
 
 def log_to_stderr() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("polymux.functions").setLevel(logging.INFO)  # what functions say is meant to be read
 
 
 def raise_file_limit() -> None:

@@ -18,12 +18,12 @@ from typing import Any, ParamSpec, TypeVar
 import click
 import msgspec
 
+from polymux.admin.api import Faulty
 from polymux.app import first_run_key
 from polymux.cli.banner import banner
 from polymux.cli.faults import told
 from polymux.cli.process import Order, Process, Server, log_to_stderr
 from polymux.config import Server as Settings
-from polymux.http.admin import Faulty
 from polymux.http.supervisor import Plan, on_hangup, python, run_directory, take_over
 
 P = ParamSpec("P")
@@ -69,6 +69,8 @@ def command(ctx: click.Context, config: str | None, functions: tuple[str, ...]) 
 
     Ctrl-C or SIGTERM ends it when what is under way is finished; SIGHUP makes it read its configuration again.
     """
+    from polymux.store.database import Database  # large; `polymux --help` does without it
+
     log_to_stderr()
     order = Order(config, functions, ctx.obj or {})
     setup = order.prepare(strict=False)
@@ -76,6 +78,7 @@ def command(ctx: click.Context, config: str | None, functions: tuple[str, ...]) 
     directory = Path(server.data_dir)
     try:
         fresh = not setup.config.auth.keys and first_run_key(directory)[1]
+        Database(server.database_url, directory).close()  # what is wrong with it is told once, before the workers start
         process = Process(order, setup) if server.workers == 1 else None
     except OSError as error:
         raise click.ClickException(f"cannot write to the data directory {directory}: {error.strerror}") from None

@@ -11,11 +11,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
+from polymux.admin.api import Faulty, Reloaded
 from polymux.app import Crew
 from polymux.cli.process import Order, Process, Ready, Server, log_to_stderr
 from polymux.config import ConfigError
-from polymux.http.admin import Faulty, Reloaded
 from polymux.http.supervisor import LINE
+from polymux.store.base import Unusable
 
 
 class Start(msgspec.Struct, frozen=True):
@@ -115,7 +116,7 @@ def main() -> NoReturn:
         process = Process(
             start.order, start.order.prepare(strict=False), Crew(start.slot, Path(start.run), start.counters)
         )
-    except (ConfigError, OSError) as error:
+    except (ConfigError, OSError, Unusable) as error:
         channel.sendall(msgspec.json.encode({"failed": str(error)}) + b"\n")
         raise SystemExit(1) from None
     Control(channel, process).server.serve_on([Socket(fileno=fd) for fd in start.listening])

@@ -220,10 +220,15 @@ class Cache(_Section, frozen=True):
 
 
 class Ledger(_Section, frozen=True):
+    """retention: seconds that records are kept; None = for ever. journal_full: what happens to requests while the disk
+    takes no records."""
+
     on_cancel: Literal["cancel", "drain"] = "cancel"
     unknown_price: Literal["flag", "refuse"] = "flag"
     store_down: Literal["open", "closed"] = "open"
     fsync: Literal["second", "always"] = "second"
+    journal_full: Literal["go-on", "stop"] = "go-on"
+    retention: float | None = None
 
 
 class Config(_Section, frozen=True):
@@ -246,14 +251,10 @@ _AVAILABLE: Mapping[tuple[type, str], tuple[object, ...]] = MappingProxyType(
     {
         (Server, "database_url"): ("sqlite",),
         (Server, "redis_url"): ("",),
-        (Limits, "tpm"): (0,),
-        (Limits, "concurrency"): (0,),
         (Provider, "adapter"): ("",),
         (Model, "strategy"): ("weighted", "round-robin", "ordered"),
         (Model, "on_midstream_failure"): ("error",),
         (Cache, "enabled"): (False,),
-        (Ledger, "on_cancel"): ("cancel",),
-        (Ledger, "unknown_price"): ("flag",),
     }
 )
 

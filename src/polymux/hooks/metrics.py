@@ -171,10 +171,8 @@ class Metrics(Hook):
     def ended(self, records: Sequence[Record]) -> None:
         values = self._values
         for record in records:
-            kind = (
-                *(record.surface, record.provider, record.model, record.upstream_model),
-                *(record.status, record.error_code),
-            )
+            served = record.surface, record.provider, record.model, record.upstream_model
+            kind = (*served, record.status, record.error_code)
             at = self._places.get(kind) or self._place(kind)
             values[at.requests] += 1
             if not record.provider:  # refused, by us
@@ -215,7 +213,7 @@ class Metrics(Hook):
         surface, provider, model, upstream, status, code = kind
         operation = OPERATIONS.get(surface, "")
         error = "" if code is None else code if code in ERRORS else "upstream_rejected"
-        there = status < 400 or status >= 500
+        there = status < 400 or status == 429 or status >= 500
         requests = self._cell(REQUESTS, operation, str(status), error)
         places = _Places(requests, 0, 0, 0, 0, 0, 0)
         if provider:
@@ -230,6 +228,8 @@ class Metrics(Hook):
                 self._cell(OVERHEAD, operation),
                 self._cell(ATTEMPTS, operation),
             )
+            if OTHER in call and len(self._known) < MOST:  # it may be known by the next time
+                return places
         if len(self._places) >= MOST:
             self._places.clear()
         self._places[kind] = places

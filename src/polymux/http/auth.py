@@ -17,7 +17,7 @@ _HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
 
 def authenticate(headers: Mapping[bytes, bytes], keys: Keys, foreign: Mapping[str, str]) -> Key:
     """The key that a request carries in any of its headers. Raises `Failure`, saying which of missing, empty,
-    malformed or unknown it was. `foreign`: prefixes of providers' keys -> provider."""
+    malformed, unknown or no longer good it was. `foreign`: prefixes of providers' keys -> provider."""
     complaint = ""
     for header in _HEADERS:
         value = headers.get(header)
@@ -28,16 +28,22 @@ def authenticate(headers: Mapping[bytes, bytes], keys: Keys, foreign: Mapping[st
             text = text[7:].strip()
             if (key := keys.find(text)) is not None:
                 return key
+            complaint = complaint or _ended("the Authorization header", keys.reason(text))
             complaint = complaint or _complaint("the Authorization header", text, foreign)
         elif header == b"authorization":
             complaint = complaint or _no_bearer(text)
         else:
             if (key := keys.find(text)) is not None:
                 return key
+            complaint = complaint or _ended(f"the {header.decode()} header", keys.reason(text))
             complaint = complaint or _complaint(f"the {header.decode()} header", text, foreign)
     if not complaint:
         complaint = "No API key: the request has none of the headers Authorization, x-api-key and api-key"
     raise Failure("invalid_api_key", f"{complaint}. {_SEND}.")
+
+
+def _ended(where: str, reason: str) -> str:
+    return f"API key no longer good: the key in {where} {reason}" if reason else ""
 
 
 def _no_bearer(text: str) -> str:

@@ -8,14 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import cache
-from types import MappingProxyType
+from types import MappingProxyType, NoneType
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from polymux import __version__
+from polymux.admin.api import LIMIT, MOST
+from polymux.admin.keys import AuditList, KeyList, WithSecret
+from polymux.admin.lists import DeploymentList, ServedModelList
 from polymux.errors import KINDS
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
+from polymux.store import fields
+from polymux.store.sums import BY, UsageList
+from polymux.types import Record
 
 if TYPE_CHECKING:
     from polymux.http.routes import Row
@@ -33,7 +39,7 @@ class Operation(msgspec.Struct, frozen=True):
 
     answers: content type -> the name of a schema. takes: the schema of the body, "" = none. errors: kinds beside those
     that any request can end with. sent: a provider's own 4xx is passed on. security: schemes of which one is needed, ""
-    for none.
+    for none. status: of the answer when all is well. paged: it takes `limit` and `after`. query: what else it takes.
     """
 
     id: str
@@ -43,12 +49,19 @@ class Operation(msgspec.Struct, frozen=True):
     errors: tuple[str, ...] = ()
     sent: bool = False
     security: tuple[str, ...] = ()
+    status: int = 200
+    paged: bool = False
+    query: tuple[str, ...] = ()
 
 
 _CLIENT: Final = ("bearer", "x-api-key", "api-key")
 _ADMIN: Final = ("admin",)
 _ADMINISTERED: Final = ("invalid_api_key", "admin_key_not_set")
-_ELSEWHERE: Final = ("not_found", "method_not_allowed", "admin_key_not_set", "invalid_configuration")  # not of calls
+_STORED: Final = (*_ADMINISTERED, "unsupported_parameter", "overloaded")  # it asks the database
+_CHANGES: Final = (*_STORED, "invalid_json", "invalid_type", "invalid_value", "conflict")
+_ELSEWHERE: Final = (  # not of calls
+    *("not_found", "method_not_allowed", "admin_key_not_set", "invalid_configuration", "conflict"),
+)
 _JSON: Final = "application/json"
 
 OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
@@ -82,6 +95,99 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             errors=(*_ADMINISTERED, "invalid_configuration"),
             security=_ADMIN,
         ),
+        "GET /admin/api/keys": Operation(
+            "listKeys",
+            "The keys of the configuration, which are read-only, then those of the database, the oldest first.",
+            {_JSON: "KeyList"},
+            errors=(*_STORED, "invalid_value"),
+            security=_ADMIN,
+            paged=True,
+        ),
+        "POST /admin/api/keys": Operation(
+            "createKey",
+            "A new key. Its secret is in this answer alone.",
+            {_JSON: "WithSecret"},
+            takes="NewKey",
+            errors=(*_CHANGES, "missing_required_parameter"),
+            security=_ADMIN,
+            status=201,
+        ),
+        "GET /admin/api/keys/*": Operation(
+            "getKey",
+            "One key, by its id or name.",
+            {_JSON: "Shown"},
+            errors=(*_STORED, "not_found"),
+            security=_ADMIN,
+        ),
+        "PATCH /admin/api/keys/*": Operation(
+            "updateKey",
+            "Change the members that are given.",
+            {_JSON: "Shown"},
+            takes="KeyChange",
+            errors=(*_CHANGES, "not_found"),
+            security=_ADMIN,
+        ),
+        "DELETE /admin/api/keys/*": Operation(
+            "revokeKey",
+            "Delete a key. What it used stays in the ledger.",
+            {},
+            errors=(*_STORED, "not_found", "conflict"),
+            security=_ADMIN,
+            status=204,
+        ),
+        "POST /admin/api/keys/*/rotate": Operation(
+            "rotateKey",
+            "A new secret, in this answer alone; the old one is good for a while. The body may be left out.",
+            {_JSON: "WithSecret"},
+            takes="Rotation",
+            errors=(*_CHANGES, "not_found"),
+            security=_ADMIN,
+        ),
+        "GET /admin/api/audit": Operation(
+            "listAudit",
+            "Who changed what about the keys, the newest first.",
+            {_JSON: "AuditList"},
+            errors=(*_STORED, "invalid_value"),
+            security=_ADMIN,
+            paged=True,
+        ),
+        "GET /admin/api/usage": Operation(
+            "getUsage",
+            "What was used and what it cost, summed up. A span is exact to the second; days and hours are UTC.",
+            {_JSON: "UsageList"},
+            errors=(*_STORED, "invalid_value"),
+            security=_ADMIN,
+            query=("by", "since", "until"),
+        ),
+        "GET /admin/api/usage/records": Operation(
+            "listRecords",
+            "A record for each call, in the order in which they came. `after` may be the id of any record.",
+            {_JSON: "RecordList"},
+            errors=(*_STORED, "invalid_value"),
+            security=_ADMIN,
+            paged=True,
+        ),
+        "GET /admin/api/calls/*": Operation(
+            "getCall",
+            "What became of a call: every attempt, tokens, cost and times, and the calls that a function model made.",
+            {_JSON: "CallRecord"},
+            errors=(*_STORED, "not_found"),
+            security=_ADMIN,
+        ),
+        "GET /admin/api/models": Operation(
+            "listServedModels",
+            "Every public name, and the deployments behind it.",
+            {_JSON: "ServedModelList"},
+            errors=(*_ADMINISTERED, "unsupported_parameter"),
+            security=_ADMIN,
+        ),
+        "GET /admin/api/deployments": Operation(
+            "listDeployments",
+            "Every deployment, and the public names that it serves.",
+            {_JSON: "DeploymentList"},
+            errors=(*_ADMINISTERED, "unsupported_parameter"),
+            security=_ADMIN,
+        ),
         "GET /metrics": Operation(
             "getMetrics",
             "The state of the gateway in Prometheus' format. From other machines it wants the administrator's key.",
@@ -93,7 +199,16 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
     }
 )
 
+_TYPES: Final[Mapping[type, str]] = MappingProxyType(
+    {str: "string", int: "integer", float: "number", bool: "boolean", list: "array", NoneType: "null"}
+)
 _TEXT: Final = MappingProxyType({"type": "string"})
+_MOMENT: Final = MappingProxyType(
+    {"type": "string", "description": 'Such as "7d" (ago), "2026-11-21", "2026-11-21T12:00:00Z", or Unix seconds.'}
+)
+_QUERY: Final = MappingProxyType(
+    {"by": {"type": "string", "enum": [*BY], "default": ""}, "since": _MOMENT, "until": _MOMENT}
+)
 _MODEL: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "type": "object",
@@ -194,11 +309,20 @@ def _operation(operation: Operation, path: str) -> Json:
         "operationId": operation.id,
         "summary": operation.summary,
         "security": [{name: []} if name else {} for name in operation.security],
-        "responses": {"200": _answer("The answer.", operation.answers), **_errors(operation)},
+        "responses": {str(operation.status): _answer("The answer.", operation.answers), **_errors(operation)},
     }
-    if path.endswith("/{id}"):
-        schema = {"type": "string", "minLength": 1}
-        out["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
+    parameters: list[Json] = []
+    if "{id}" in path:
+        parameters.append({"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}})
+    if operation.paged:
+        rows = {"type": "integer", "minimum": 1, "maximum": MOST, "default": LIMIT}
+        cursor = {"type": "string", "description": "`next` of the answer before."}
+        parameters += [
+            {"name": name, "in": "query", "schema": schema} for name, schema in (("limit", rows), ("after", cursor))
+        ]
+    parameters += [{"name": name, "in": "query", "schema": _QUERY[name]} for name in operation.query]
+    if parameters:
+        out["parameters"] = parameters
     if operation.takes:
         out["requestBody"] = {"required": True, "content": {_JSON: {"schema": _ref(operation.takes)}}}
     return out
@@ -225,14 +349,54 @@ def _answer(description: str, contents: Mapping[str, str], status: int = 200) ->
     if status == 401:
         headers["www-authenticate"] = {"schema": _TEXT, "required": True}
     content = {kind: {"schema": _ref(name)} for kind, name in contents.items()}
-    return {"description": description, "headers": headers, "content": content}
+    return {"description": description, "headers": headers, **({"content": content} if content else {})}
 
 
 def _schemas() -> Json:
-    _, found = msgspec.json.schema_components([ChatRequest, ChatResponse, Chunk], ref_template=REF)
+    _, found = msgspec.json.schema_components(
+        [
+            *(ChatRequest, ChatResponse, Chunk),
+            *(KeyList, WithSecret, AuditList, ServedModelList, DeploymentList, UsageList, Record),
+        ],
+        ref_template=REF,
+    )
     members = found["ChatRequest"]["properties"]  # what the surface wants beyond the types
     members["model"]["minLength"] = members["messages"]["minItems"] = 1
-    return {**found, **_OWN}
+    record = found.pop("Record")
+    return {**found, **_OWN, **_bodies(), **_records(record)}
+
+
+def _records(record: Json) -> Json:
+    """A usage record as it is told: attempts are a number in lists, and what they are in the answer of one call."""
+    members = {name: schema for name, schema in record["properties"].items() if name != "tries"}
+    told = {**record, "title": "UsageRecord", "properties": members, "required": [*members]}
+    full = {"attempts": record["properties"]["tries"], "children": {"type": "array", "items": _ref("UsageRecord")}}
+    listed = {"data": {"type": "array", "items": _ref("UsageRecord")}, "next": {"type": ["string", "null"]}}
+    return {
+        "UsageRecord": told,
+        "CallRecord": {**told, "title": "CallRecord", "properties": members | full, "required": [*members, "children"]},
+        "RecordList": {"type": "object", "required": [*listed], "properties": listed},
+    }
+
+
+def _bodies() -> Json:
+    """What the admin API takes: strict, so that a slip is told."""
+    members = {name: _member(field) for name, field in fields.FIELDS.items()}
+    overlap = {"type": ["string", "number"], "description": "Such as 24h, or seconds; 0 = none."}
+    body: Json = {"type": "object", "additionalProperties": False}
+    return {
+        "NewKey": {**body, "properties": members, "required": ["name"]},
+        "KeyChange": {**body, "properties": members},
+        "Rotation": {**body, "properties": {"overlap": overlap}},
+    }
+
+
+def _member(field: fields.Field) -> Json:
+    types = [_TYPES[type] for type in field.types]
+    schema: Json = {"type": types[0] if len(types) == 1 else types, "description": field.expected}
+    if int in field.types and len(types) == 1:
+        schema |= {"minimum": 0, "maximum": fields.MOST}
+    return schema | ({"items": _TEXT} if list in field.types else {})
 
 
 def _ref(name: str) -> Json:

@@ -7,7 +7,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from polymux.http import admin, handlers, watch
+from polymux.admin import api, keys, lists, usage
+from polymux.http import handlers, watch
 
 if TYPE_CHECKING:
     from polymux.http.protocol import Exchange
@@ -17,7 +18,7 @@ Handler = Callable[["Front", "Exchange", str], Coroutine[Any, Any, None] | None]
 
 
 class Row(NamedTuple):
-    """`path` may end in `/*`: the handler gets the rest. `client`: a surface for browsers too (CORS)."""
+    """`path` may hold one `/*`: the handler gets what stands there. `client`: a surface for browsers too (CORS)."""
 
     method: str
     path: str
@@ -34,7 +35,19 @@ TABLE: Final = (
     Row("GET", "/openapi.json", handlers.description, client=False),
     Row("GET", "/metrics", watch.metrics, client=False),
     Row("GET", "/", handlers.page, client=False),
-    Row("POST", "/admin/api/reload", admin.reload, client=False),
+    Row("POST", "/admin/api/reload", api.reload, client=False),
+    Row("GET", "/admin/api/keys", keys.list_keys, client=False),
+    Row("POST", "/admin/api/keys", keys.create_key, client=False),
+    Row("GET", "/admin/api/keys/*", keys.get_key, client=False),
+    Row("PATCH", "/admin/api/keys/*", keys.update_key, client=False),
+    Row("DELETE", "/admin/api/keys/*", keys.revoke_key, client=False),
+    Row("POST", "/admin/api/keys/*/rotate", keys.rotate_key, client=False),
+    Row("GET", "/admin/api/usage", usage.usage, client=False),
+    Row("GET", "/admin/api/usage/records", usage.records, client=False),
+    Row("GET", "/admin/api/calls/*", usage.call, client=False),
+    Row("GET", "/admin/api/audit", keys.audit, client=False),
+    Row("GET", "/admin/api/models", lists.list_models, client=False),
+    Row("GET", "/admin/api/deployments", lists.list_deployments, client=False),
 )
 
 # what nearly every request asks for, found without looking at the path
@@ -43,13 +56,17 @@ HOT: Final = MappingProxyType(
         (row.method, f"{prefix}{row.path}".encode()): row
         for row in TABLE
         for prefix in ("/v1", "")
-        if not row.path.endswith("*") and row.path != "/"
+        if "*" not in row.path and row.path != "/"
     }
 )
 
 
+# paths that leave something open; the longest first, which leave least
+_OPEN: Final = tuple(sorted({row.path for row in TABLE if "*" in row.path}, key=len, reverse=True))
+
+
 class Match(NamedTuple):
-    """The rows of a path, one a method, and the rest of a path that ends in `/*`."""
+    """The rows of a path, one a method, and what stands in the place of a `*`."""
 
     rows: tuple[Row, ...]
     rest: str
@@ -62,8 +79,11 @@ def match(target: bytes) -> Match:
     while pieces and pieces[0] == "v1":
         del pieces[0]
     whole = "/" + "/".join(pieces)
-    rest = unquote("/".join(pieces[1:]))
-    found = tuple(row for row in TABLE if row.path == whole)
-    if not found and rest:
-        found = tuple(row for row in TABLE if row.path == f"/{pieces[0]}/*")
-    return Match(found, rest)
+    if found := tuple(row for row in TABLE if row.path == whole):
+        return Match(found, "")
+    for pattern in _OPEN:
+        before, after = pattern.split("*")
+        if whole.startswith(before) and whole.endswith(after) and len(whole) > len(before) + len(after):
+            rest = unquote(whole[len(before) : len(whole) - len(after)])
+            return Match(tuple(row for row in TABLE if row.path == pattern), rest)
+    return Match((), "")

@@ -2,32 +2,40 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import traceback
 from collections.abc import Coroutine, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from polymux.engine import Engine, Snapshot, failure_head
+from polymux.admin.api import Reload
+from polymux.config import Limits
+from polymux.engine import Engine
 from polymux.errors import Failure
-from polymux.http.admin import Reload
+from polymux.heads import failure_head
 from polymux.http.auth import authenticate
 from polymux.http.handlers import JSON
 from polymux.http.protocol import Exchange
 from polymux.http.routes import HOT, TABLE, match
-from polymux.http.watch import Watch
+from polymux.http.watch import Watch, refusal
+from polymux.ids import request_id
+from polymux.run import Snapshot
 from polymux.store.base import Keys
+from polymux.store.live import LiveKeys
 from polymux.surfaces.chat import Chat
 from polymux.types import Key
+
+if TYPE_CHECKING:
+    from polymux.store.database import Database
+    from polymux.store.shipper import Shipper
 
 
 class Settings(msgspec.Struct, frozen=True):
     """What the front goes by, as one value; a reload makes a new one.
 
     foreign: prefixes of providers' keys -> provider. admin: the digest of the admin key, empty = there is none.
-    origins: whose pages may call. max_body: bytes. max_connections: of clients, to this process.
+    origins: whose pages may call. max_body: bytes. max_connections: of clients, to this process. limits: of new keys.
     """
 
     snapshot: Snapshot
@@ -38,12 +46,18 @@ class Settings(msgspec.Struct, frozen=True):
     max_body: int = 32 * 1024 * 1024
     scheme: str = "http"
     max_connections: int = 10_000
+    limits: Limits = Limits()
 
 
 class Front:
-    """Implements `protocol.Serving`. `reload`: given by the process that serves."""
+    """Implements `protocol.Serving`. `reload`: given by the process that serves; `database`, `live`, the keys that are
+    in it, and `shipper`, which moves usage into it: by who puts the gateway together. Only the admin API asks for
+    them."""
 
     reload: Reload
+    database: Database
+    live: LiveKeys
+    shipper: Shipper
 
     def __init__(self, engine: Engine, settings: Settings, watch: Watch) -> None:
         self.engine = engine
@@ -100,7 +114,11 @@ class Front:
             return
         if not exchange.id:
             _name(exchange)
-        self.watch.refused(exchange, failure)
+        caller = self._caller(exchange, failure)
+        if caller is not None:
+            self.engine.keep((refusal(exchange, failure, caller),))
+        else:
+            self.watch.refused(exchange, failure)
         head = JSON + failure_head(failure) + more
         if failure.status == 401:
             head += b"www-authenticate: Bearer\r\n"
@@ -109,6 +127,16 @@ class Front:
     def key(self, exchange: Exchange) -> Key:
         """Who calls. Raises `Failure`."""
         return authenticate(exchange.headers, self.settings.keys, self.settings.foreign)
+
+    def _caller(self, exchange: Exchange, failure: Failure) -> Key | None:
+        """Whose call is refused. Not asked when we end: what was under way has its record already."""
+        rows = match(exchange.target).rows
+        if failure.kind in ("overloaded", "invalid_api_key") or exchange.method != "POST":
+            return None
+        try:
+            return self.key(exchange) if rows and rows[0].client else None
+        except Failure:
+            return None
 
     def _unserved(self, exchange: Exchange, rows: tuple[Any, ...]) -> None:
         """A preflight, a wrong method or an unknown path."""
@@ -148,5 +176,5 @@ class Front:
 
 def _name(exchange: Exchange) -> None:
     """Give a request its id."""
-    exchange.id = f"req_{random.getrandbits(96):024x}"
+    exchange.id = request_id()
     exchange.extra = b"x-request-id: %b\r\n" % exchange.id.encode()

@@ -8,11 +8,11 @@ from collections.abc import Coroutine
 from ipaddress import IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any, Final
 
+from polymux.admin.api import administrator
 from polymux.errors import Failure
 from polymux.hooks.base import Hook
 from polymux.hooks.metrics import Levels, Metrics
-from polymux.http.admin import administrator
-from polymux.types import Record
+from polymux.types import Key, Record
 from polymux.wire.mask import mask
 
 if TYPE_CHECKING:
@@ -33,35 +33,8 @@ class Watch:
         self._clients = 0
 
     def refused(self, exchange: Exchange, failure: Failure) -> None:
-        """A request that never became a call: in the log and the metrics, not in the ledger."""
-        path = mask(exchange.target.partition(b"?")[0].decode("latin-1"))[:LONGEST]
-        record = Record(
-            id=exchange.id,
-            at=time.time(),
-            key_id="",
-            key_name="",
-            tenant="",
-            surface=f"{exchange.method} {path}".strip(),
-            model="",
-            provider="",
-            upstream_model="",
-            status=failure.status,
-            error_code=failure.code or failure.kind,
-            stream=False,
-            input_tokens=0,
-            output_tokens=0,
-            cached_tokens=0,
-            cache_write_tokens=0,
-            reasoning_tokens=0,
-            usage_source="none",
-            cost_usd=None,
-            attempts=0,
-            cache="off",
-            duration_ms=0.0,
-            first_token_ms=None,
-            overhead_ms=0.0,
-            client_request_id=exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1"),
-        )
+        """A stranger's request: in the log and the metrics, not in the ledger, for nobody is to fill the disk."""
+        record = refusal(exchange, failure)
         for hook in self._hooks:
             hook.ended((record,))
 
@@ -79,6 +52,38 @@ class Watch:
                 stats.waiting,
             )
         )
+
+
+def refusal(exchange: Exchange, failure: Failure, caller: Key | None = None) -> Record:
+    """The record of a request that never became a call."""
+    path = mask(exchange.target.partition(b"?")[0].decode("latin-1"))[:LONGEST]
+    return Record(
+        id=exchange.id,
+        at=time.time(),
+        key_id=caller.id if caller else "",
+        key_name=caller.name if caller else "",
+        tenant=caller.tenant if caller else "",
+        surface="chat" if caller else f"{exchange.method} {path}".strip(),
+        model="",
+        provider="",
+        upstream_model="",
+        status=failure.status,
+        error_code=failure.code or failure.kind,
+        stream=False,
+        input_tokens=0,
+        output_tokens=0,
+        cached_tokens=0,
+        cache_write_tokens=0,
+        reasoning_tokens=0,
+        usage_source="none",
+        cost_usd="0",
+        attempts=0,
+        cache="off",
+        duration_ms=0.0,
+        first_token_ms=None,
+        overhead_ms=0.0,
+        client_request_id=exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1"),
+    )
 
 
 def metrics(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:

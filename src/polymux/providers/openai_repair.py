@@ -256,19 +256,23 @@ def counted(usage: Counts | None) -> Usage:
 
 
 def usage_of(usage: Any) -> Usage:
-    """Token counts from a usage object; anything else, and zeros, count as none."""
+    """Token counts from a usage object; anything else, and zeros, count as none. What a total has beyond its parts is
+    thinking that is nowhere else told (Gemini's layer)."""
     if not isinstance(usage, dict):
         return NO_USAGE
     counted = mend_usage(usage)
-    if not (counted["prompt_tokens"] or counted["completion_tokens"]):
+    into, out = counted["prompt_tokens"], counted["completion_tokens"]
+    if not (into or out):
         return NO_USAGE
     prompt, completion = _dict(counted.get("prompt_tokens_details")), _dict(counted.get("completion_tokens_details"))
+    reasoning = _int(completion.get("reasoning_tokens"))
+    hidden = 0 if reasoning else max(0, counted["total_tokens"] - into - out)
     return Usage(
-        _int(counted.get("prompt_tokens")),
-        _int(counted.get("completion_tokens")),
+        into,
+        out + hidden,
         _int(prompt.get("cached_tokens")),
         _int(prompt.get("cache_write_tokens")),
-        _int(completion.get("reasoning_tokens")),
+        reasoning + hidden,
         audio_input=_int(prompt.get("audio_tokens")),
         audio_output=_int(completion.get("audio_tokens")),
     )

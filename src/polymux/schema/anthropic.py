@@ -138,6 +138,12 @@ class OutputDetails(_Wire):
     thinking_tokens: int | None = None
 
 
+class Written(_Wire):
+    """What was written to the cache, by how long it is kept."""
+
+    ephemeral_1h_input_tokens: int | None = None
+
+
 class Usage(_Wire):
     """`input_tokens` is the part that the cache did not touch. None = not said (here)."""
 
@@ -146,6 +152,7 @@ class Usage(_Wire):
     cache_read_input_tokens: int | None = None
     output_tokens: int | None = None
     output_tokens_details: OutputDetails | None = None
+    cache_creation: Written | None = None
 
     def updated(self, later: Usage) -> Usage:
         """Counts in `message_delta` are running totals: each one that is said replaces the earlier."""

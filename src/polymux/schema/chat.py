@@ -173,6 +173,7 @@ class ChatRequest(_Wire):
 class PromptDetails(_Wire):
     cached_tokens: int | None = None
     cache_write_tokens: int | None = None
+    cache_write_1h_tokens: int | None = None  # of those; an extension
     audio_tokens: int | None = None
 
 

@@ -24,7 +24,7 @@ def current(data_dir: Path) -> Catalog:
     path = data_dir / NAME
     try:
         own = read(path.read_bytes())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         own = None
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

@@ -16,9 +16,26 @@ from polymux.wire import splice, sse
 _str = msgspec.json.Decoder(str).decode
 _request = msgspec.json.Decoder(ChatRequest).decode
 _options = msgspec.json.Decoder(StreamOptions | None).decode
+_tokens = msgspec.json.Decoder(int).decode
 _encode = msgspec.json.Encoder().encode
+_PROMPT: Final = ("messages", "tools", "functions", "response_format")
+_NO_TEXT: Final = ("role", "id", "type")  # members of a message, and of the calls in it
 _WHERE: Final = re.compile(r" - at `(?:key in )?\$\.?(.*?)`$")
 _MISSING: Final = re.compile(r"^Object missing required field `(.+)`$")
+
+
+class _Choice(msgspec.Struct):
+    delta: Any = None
+    message: Any = None
+
+
+class _Said(msgspec.Struct):
+    """An answer or an event, as far as it says something."""
+
+    choices: list[_Choice] | None = None
+
+
+_said = msgspec.json.Decoder(_Said).decode
 
 
 class Chat:
@@ -68,6 +85,26 @@ class Chat:
         """Top-level members that the pivot has no name for: a lane that translates must signal them."""
         return tuple(name for name in call.fields if name not in ChatRequest.__struct_fields__)
 
+    def prompt(self, call: Call) -> list[memoryview]:
+        """What a request asks, as JSON: its size tells about how many tokens it is."""
+        return [memoryview(call.fields[name]) for name in _PROMPT if name in call.fields]
+
+    def longest(self, call: Call) -> int:
+        """The tokens that the answer may have, as far as the client says."""
+        given = [call.fields[name] for name in ("max_completion_tokens", "max_tokens") if name in call.fields]
+        try:
+            return max(0, *map(_tokens, given)) if given else 0
+        except (msgspec.MsgspecError, UnicodeDecodeError):
+            return 0  # the provider judges it
+
+    def said(self, data: bytes) -> int:
+        """Bytes of text in an answer or in an event: reasoning and calls are counted too."""
+        try:
+            choices = _said(data).choices or ()
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return 0
+        return sum(_size(choice.delta) + _size(choice.message) for choice in choices)
+
     def events(self, call: Call, chunks: Sequence[Chunk]) -> bytes:
         """Chunks as the client's events; the usage chunk only for those who asked."""
         return b"".join(
@@ -113,6 +150,15 @@ def _member(fields: dict[str, msgspec.Raw], name: str, decode: Any, wanted: str)
         return decode(fields[name])
     except (msgspec.MsgspecError, UnicodeDecodeError):
         raise Failure("invalid_type", f"{name!r} must be {wanted}", param=name) from None
+
+
+def _size(value: Any) -> int:
+    """Bytes of the strings in a message or delta, as JSON writes them."""
+    if isinstance(value, str):
+        return len(_encode(value)) - 2
+    if isinstance(value, dict):
+        return sum(_size(member) for name, member in value.items() if name not in _NO_TEXT)
+    return sum(map(_size, value)) if isinstance(value, list) else 0
 
 
 def _error(failure: Failure) -> dict[str, str | None]:

@@ -57,7 +57,9 @@ class Translated:
 
     @property
     def usage(self) -> Usage:
-        return self._writer.usage
+        """What was said of it so far; it is complete when the answer is."""
+        told = self._reader.usage if self._writer.usage is NO_USAGE else None
+        return usage_of(told) if told else self._writer.usage
 
     @property
     def failed(self) -> Failure | None:
@@ -98,4 +100,7 @@ def usage_of(usage: TokenUsage, source: str = "upstream") -> Usage:
         cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
         reasoning=(completion.reasoning_tokens or 0) if completion else 0,
         source=source,
+        cache_write_1h=(prompt.cache_write_1h_tokens or 0) if prompt else 0,
+        audio_input=(prompt.audio_tokens or 0) if prompt else 0,
+        audio_output=(completion.audio_tokens or 0) if completion else 0,
     )
