@@ -17,7 +17,7 @@ from support.raw import Answer, ask, build, post
 from support.settings import FUNCTIONS
 
 ADMIN = "admin-0123456789abcdef"
-CONFIG = f'[auth]\nkeys = ["{KEY}"]\nadmin_key = "{ADMIN}"\n'
+CONFIG = f'[auth]\nkeys = ["{KEY}"]\nadmin_key = "{ADMIN}"\n[limits]\nrpm = 0\n'
 CALL = {"model": "echo", "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -33,7 +33,8 @@ def gateway() -> Iterator[Gateway]:
 
 def keys(gateway: Gateway, *arguments: str) -> str:
     """`polymux keys` on the same data directory."""
-    done = terminal.run(gateway.home, "keys", *arguments, "--data-dir", str(gateway.data))
+    limit = ("--rpm", "0") if arguments[0] == "create" else ()  # as often as it takes
+    done = terminal.run(gateway.home, "keys", *arguments, *limit, "--data-dir", str(gateway.data))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
