@@ -181,12 +181,10 @@ class Run:
         if usage is not NO_USAGE:
             paid = self._pay(usage, step)
         at, took = _ms(self.begun - self.started), _ms(now - self.begun)
-        self.tries.append(
-            Try(
-                *(to.id, to.provider, to.model, step.why, outcome, status),
-                *(at, took, usage.input, usage.output, paid),
-            )
-        )
+        one = Try(
+            to.id, to.provider, to.model, step.why, outcome, status, at, took, usage.input, usage.output, paid
+        )  # by position, as the record below
+        self.tries.append(one)
 
     def record(self, status: int, error: str | None) -> Record:
         """The usage record of the request, which has ended."""
