@@ -76,7 +76,7 @@ def test_the_constant_is_the_newest_script() -> None:
     assert len(list(scripts.walk_revisions())) == len(list(Path(folder).glob("r[0-9]*.py")))
 
 
-def test_alembic_is_imported_only_when_there_is_something_to_do(tmp_path: Path) -> None:
+def test_alembic_is_imported_only_to_change_what_an_older_version_made(tmp_path: Path) -> None:
     code = """
 import sys
 from pathlib import Path
@@ -84,7 +84,7 @@ from polymux.store.database import Database
 Database("sqlite", Path(sys.argv[1])).close()
 print("alembic" in sys.modules)
 """
-    assert [ended(python(code, str(tmp_path))) for _ in range(2)] == ["True\n", "False\n"]
+    assert [ended(python(code, str(tmp_path))) for _ in range(2)] == ["False\n", "False\n"]
 
 
 def test_an_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,14 +112,21 @@ def test_an_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: py
 def test_a_migration_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "store" / "migrations"
     folder.mkdir(parents=True)
+    Database("sqlite", tmp_path / "data").close()
+    ours = Path(migrations.__file__).parent / "r0001_first.py"
+    (folder / ours.name).write_text(ours.read_text("utf-8"), "utf-8")
     lines = 'op.execute("CREATE TABLE more (a TEXT)")\n    op.execute("nonsense")'
-    text_ = f'from alembic import op\nrevision = "0001"\ndown_revision = None\n\n\ndef upgrade():\n    {lines}\n'
-    (folder / "r0001_first.py").write_text(text_)
+    text_ = f'from alembic import op\nrevision = "0002"\ndown_revision = "0001"\n\n\ndef upgrade():\n    {lines}\n'
+    (folder / "r0002_more.py").write_text(text_)
     with monkeypatch.context() as patched:
         patched.setattr(module, "__file__", str(tmp_path / "store" / "database.py"))
+        patched.setattr(module, "HEAD", "0002")
         with pytest.raises(Unusable, match="nonsense"):
             Database("sqlite", tmp_path / "data")
-    Database("sqlite", tmp_path / "data").close()  # ours, on the same file: nothing was left behind
+    left = Database("sqlite", tmp_path / "data")  # of our revision: nothing was left behind
+    with left.connect() as connection:
+        assert "more" not in inspect(connection).get_table_names()
+    left.close()
 
 
 def test_a_database_of_a_later_version_is_refused(database: Database) -> None:

@@ -20,7 +20,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from polymux.store.base import Unusable
-from polymux.store.tables import STATE
+from polymux.store.tables import METADATA, STATE
 
 HEAD: Final = "0001"  # the newest revision in `migrations`
 NAME: Final = "polymux.db"
@@ -87,7 +87,10 @@ class Database:
     def _prepare(self) -> None:
         """Make or renew the tables, and see whether it can be written."""
         with self.begin(durable=True) as connection:
-            if (revision := _revision(connection)) != HEAD:
+            revision = _revision(connection)
+            if revision is None:
+                _create(connection)
+            elif revision != HEAD:
                 _upgrade(connection, revision, self.path)
             upsert(connection, STATE, [{"name": "opened", "value": 1}], add=("value",))
 
@@ -169,7 +172,15 @@ def _revision(connection: Connection) -> str | None:
     return str(connection.exec_driver_sql("SELECT version_num FROM alembic_version").scalar())
 
 
-def _upgrade(connection: Connection, revision: str | None, path: Path) -> None:
+def _create(connection: Connection) -> None:
+    """All tables at once, as the migrations would leave them; without Alembic, which is slow to load."""
+    METADATA.create_all(connection)
+    connection.execute(STATE.insert(), [{"name": "keys", "value": 0}])
+    connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
+    connection.exec_driver_sql(f"INSERT INTO alembic_version VALUES ('{HEAD}')")  # noqa: S608 - our own constant
+
+
+def _upgrade(connection: Connection, revision: str, path: Path) -> None:
     """To HEAD, within the transaction of `connection`. Raises `Unusable` for what a later version has made."""
     from alembic.migration import MigrationContext  # seldom needed, and slow to load
     from alembic.operations import Operations
@@ -179,7 +190,7 @@ def _upgrade(connection: Connection, revision: str | None, path: Path) -> None:
     folder = str(Path(__file__).parent / "migrations")
     scripts = ScriptDirectory(folder, version_locations=[folder])
     try:
-        scripts.get_revisions(revision or ())
+        scripts.get_revisions(revision)
     except CommandError:
         raise Unusable(
             f"{path} is of a later version of Polymux (revision {revision}; this one knows up to {HEAD}). "
@@ -187,6 +198,6 @@ def _upgrade(connection: Connection, revision: str | None, path: Path) -> None:
         ) from None
     context = MigrationContext.configure(connection)
     with Operations.context(context):
-        for step in reversed(list(scripts.iterate_revisions(HEAD, revision or "base"))):
+        for step in reversed(list(scripts.iterate_revisions(HEAD, revision))):
             step.module.upgrade()
     context.stamp(scripts, HEAD)

@@ -144,9 +144,11 @@ class Journal:
             self._complain(f"usage records may not survive a power cut: {error.strerror}")
 
     def _enter(self) -> bool:
-        """Sync the directory: a new file is in it even after a power cut."""
-        fd = os.open(self._directory, os.O_RDONLY)
-        self._finish(fd)
+        """Sync the directory: a new file is in it even after a power cut. False: not now."""
+        try:
+            self._finish(os.open(self._directory, os.O_RDONLY))
+        except OSError:  # as many files are open as may be; it is tried again
+            return False
         return True
 
     def _sync(self) -> None:

@@ -30,6 +30,8 @@ from polymux.store.tables import DAYS, HOURS, JOURNALS, RECORDS, STATE, TOTALS
 EVERY: Final = 0.5  # seconds between two rounds
 LONGEST: Final = 30.0  # seconds between two, while the database fails
 PAUSE: Final = 0.0005  # seconds in which others of this process may run, after each slice
+REST: Final = 19.0  # times the CPU it takes for a batch, it rests: one part in twenty of a core
+LAST: Final = 5.0  # seconds to move what is left at the end
 SLICE: Final = 64  # lines
 BATCH: Final = 1024  # lines of a transaction
 CHUNK: Final = 512 * 1024  # bytes to read at once
@@ -62,6 +64,7 @@ class Shipper:
         self._done: set[str] = set()  # files that are complete and have been moved
         self._pause = 0.0
         self._swept = 0.0
+        self._until = 0.0  # when an end comes, the time for what is left
         self._wake = threading.Event()
         self._closing = threading.Event()
         self._thread: threading.Thread | None = None
@@ -77,6 +80,7 @@ class Shipper:
 
     def close(self) -> None:
         """End the thread, move what is left, and let others take over."""
+        self._until = time.monotonic() + LAST
         self._closing.set()
         self._wake.set()
         if self._thread is not None:
@@ -162,8 +166,14 @@ class Shipper:
             return
         with _opened(path) as fd:
             complete = _locks(fd)  # before its size is asked for: then it will not grow
+            began = time.thread_time()
             for lines, end in self._read(path, fd, complete):
                 self._move(path.name, lines, end)
+                if self._closing.is_set() and time.monotonic() > self._until:
+                    return  # the rest is moved at the next start
+                if self._pause:  # requests come first: what is asked for in a hurry wakes it
+                    self._wake.wait((time.thread_time() - began) * REST)
+                    began = time.thread_time()
             if complete:
                 self._done.add(path.name)
                 self._forget(path)
