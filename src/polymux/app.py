@@ -38,6 +38,8 @@ from polymux.store.memory import LocalCounters, StaticKeys, digest, new_secret
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
 
+BUSY = 2  # calls under way, from which on usage waits in the journal
+
 T = TypeVar("T", bound=msgspec.Struct)
 
 
@@ -222,6 +224,7 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else ()))
     front.database, front.live = database, live
     front.shipper = Shipper(database, data_dir, config.ledger.retention or 0.0)
+    front.shipper.busy = lambda: engine.under_way > BUSY
     return front
 
 

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
@@ -30,6 +30,7 @@ from polymux.store.tables import DAYS, HOURS, JOURNALS, RECORDS, STATE, TOTALS
 EVERY: Final = 0.5  # seconds between two rounds
 LONGEST: Final = 30.0  # seconds between two, while the database fails
 PAUSE: Final = 0.0005  # seconds in which others of this process may run, after each slice
+PILE: Final = 256 * 1024 * 1024  # bytes that may wait in journals while requests come
 REST: Final = 19.0  # times the CPU it takes for a batch, it rests: one part in twenty of a core
 LAST: Final = 5.0  # seconds to move what is left at the end
 SLICE: Final = 64  # lines
@@ -49,7 +50,8 @@ class Shipper:
     """Moves what stands in `data_dir/journal`. `start` does so in a thread, until `close`; `ship` does it once.
 
     retention: seconds that records are kept, 0 = for ever; the sums of their hours stay. bad: lines that were no
-    records. Raises OSError when `data_dir` cannot be written.
+    records. busy: whether requests need the time; then it waits until it is asked, or until a lot has piled up. Raises
+    OSError when `data_dir` cannot be written.
     """
 
     def __init__(self, database: Database, data_dir: Path, retention: float = 0.0) -> None:
@@ -57,6 +59,7 @@ class Shipper:
         self._directory = data_dir / "journal"
         self._retention = retention
         self.bad = 0
+        self.busy: Callable[[], bool] = lambda: False
         self._lock = os.open(data_dir / "journal.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._leading = False
         self._round = threading.Lock()  # of two threads of this process, one at a time
@@ -129,6 +132,10 @@ class Shipper:
     def _sizes(self) -> dict[str, int]:
         return {path.name: _stat(path)[0] for path in self._directory.glob(FILES)}
 
+    def _pile(self) -> int:
+        moved = self._offsets or {}
+        return sum(max(0, size - moved.get(name, 0)) for name, size in self._sizes().items())
+
     # ---- one at a time
 
     def _leads(self) -> bool:
@@ -139,10 +146,12 @@ class Shipper:
     def _run(self) -> None:
         pause = EVERY
         while not self._closing.is_set():
-            self._wake.wait(pause)
+            asked = self._wake.wait(pause)
             self._wake.clear()
             if self._closing.is_set():
                 return
+            if not asked and self.busy() and self._pile() < PILE:
+                continue
             try:
                 self.ship()
             except (Unusable, OSError) as error:
