@@ -67,6 +67,7 @@ class Shipper:
         self._done: set[str] = set()  # files that are complete and have been moved
         self._pause = 0.0
         self._swept = 0.0
+        self._asked = False
         self._until = 0.0  # when an end comes, the time for what is left
         self._wake = threading.Event()
         self._closing = threading.Event()
@@ -146,11 +147,11 @@ class Shipper:
     def _run(self) -> None:
         pause = EVERY
         while not self._closing.is_set():
-            asked = self._wake.wait(pause)
+            self._asked = self._wake.wait(pause)
             self._wake.clear()
             if self._closing.is_set():
                 return
-            if not asked and self.busy() and self._pile() < PILE:
+            if not self._asked and self.busy() and self._pile() < PILE:
                 continue
             try:
                 self.ship()
@@ -180,7 +181,9 @@ class Shipper:
                 self._move(path.name, lines, end)
                 if self._closing.is_set() and time.monotonic() > self._until:
                     return  # the rest is moved at the next start
-                if self._pause:  # requests come first: what is asked for in a hurry wakes it
+                if self._pause and not self._asked and self.busy() and self._pile() < PILE:
+                    return  # requests come first
+                if self._pause:  # what is asked for in a hurry wakes it
                     self._wake.wait((time.thread_time() - began) * REST)
                     began = time.thread_time()
             if complete:
