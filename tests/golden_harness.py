@@ -8,14 +8,18 @@ A case is a text file `golden/<dialect>/<case>.txt`: what it is about in the fir
     wire stream      what the upstream streams, frame by frame
     wire reply       the same answer whole, JSON
     wire error       an error answer instead: the status, `name: value` headers, an empty line, the body
+    recalled         what earlier requests have left behind, JSON: name -> text
+    prepared         the replies to the flow's preparatory requests, a JSON list of {"status", "headers", "body"}
 
 Written by `POLYMUX_UPDATE_GOLDEN=1 pytest tests/test_golden.py`, and then reviewed as a diff:
 
+    preparing        the preparatory requests, as the next one
     wire request     method and URL, headers that are not the deployment's, an empty line, the body
     dropped          names of the parameters that the wire request lacks, one a line
     chunks           what the reader makes of the stream, one a line
     response         what is made of the whole reply
     usage            token counts, the same in `chunks` and `response`
+    remembered       what the request and its answer leave behind, JSON: name -> text
     failure          how it ends instead; kind "truncated" where the stream ends without its end mark
 
 `check` compares these and asks of every stream, unasked, what `check_stream` lists.
@@ -34,18 +38,19 @@ from typing import Any
 import msgspec
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.base import Adapter
+from polymux.providers.base import Adapter, Asked, Recall
 from polymux.schema.chat import ChatRequest
-from polymux.types import Deployment, WireRequest
-from polymux.wire.sse import Decoder
+from polymux.surfaces.stream import DECODERS
+from polymux.types import Deployment, WireReply, WireRequest
 
 CREATED = 1_700_000_000
+LINE_ENDS = {"sse": (b"\r\n", b"\r"), "ndjson": (b"\r\n",)}
 ROOT = Path(__file__).parent / "golden"
-INPUTS = ("client request", "deployment", "wire stream", "wire reply", "wire error")
-OUTPUTS = ("wire request", "dropped", "chunks", "response", "usage", "failure")
+INPUTS = ("client request", "deployment", "recalled", "prepared", "wire stream", "wire reply", "wire error")
+OUTPUTS = ("preparing", "wire request", "dropped", "chunks", "response", "usage", "remembered", "failure")
 ORDER = (
-    *("client request", "deployment", "wire request", "dropped", "wire stream", "chunks"),
-    *("wire reply", "response", "usage", "wire error", "failure"),
+    *("client request", "deployment", "recalled", "prepared", "preparing", "wire request", "dropped"),
+    *("wire stream", "chunks", "wire reply", "response", "usage", "remembered", "wire error", "failure"),
 )
 
 Json = Any
@@ -60,6 +65,7 @@ class Dialect:
     deployment: Deployment
     end: str  # pattern of the data of a frame from which on the answer, or one of the `n` asked for, is complete
     noise: Sequence[Event]  # events that a reader must ignore, wherever they come
+    framing: str = "sse"
 
 
 @dataclass
@@ -111,17 +117,41 @@ def deployment_of(case: Case, row: Dialect) -> Deployment:
     return msgspec.convert(fields, Deployment)
 
 
-def translate(case: Case, row: Dialect, request: ChatRequest) -> WireRequest:
-    flow = row.adapter.flow(request, deployment_of(case, row))
-    try:
-        next(flow)
-    except StopIteration as stop:
-        return stop.value
-    raise AssertionError("the flow yields a preparatory request, for which a case has no section yet")
+def asked_of(case: Case, row: Dialect) -> Asked:
+    return Asked(case.json("client request")["model"], CREATED, deployment_of(case, row), "key-1")
 
 
-def read_events(case: Case, row: Dialect, events: Iterable[Event]) -> Outcome:
-    reader = row.adapter.reader(case.json("client request")["model"], CREATED)
+@dataclass
+class Translation:
+    """Equal when all that leaves the gateway is."""
+
+    request: WireRequest
+    asked: Asked
+    before: list[WireRequest] = field(default_factory=list)
+
+
+def translate(case: Case, row: Dialect, request: ChatRequest) -> Translation:
+    asked = asked_of(case, row)
+    recalled = {name: text.encode() for name, text in json.loads(case.sections.get("recalled", "{}")).items()}
+    replies = iter(json.loads(case.sections.get("prepared", "[]")))
+    before: list[WireRequest] = []
+    flow, sent = row.adapter.flow(request, asked), None
+    while True:
+        try:
+            wanted = flow.send(sent)
+        except StopIteration as stop:
+            assert next(replies, None) is None, "a prepared reply is left over"
+            return Translation(stop.value, asked, before)
+        if isinstance(wanted, Recall):
+            sent = {name: recalled[name] for name in wanted.names if name in recalled}
+            continue
+        before.append(wanted)
+        reply = next(replies)
+        sent = WireReply(reply["status"], reply.get("headers", {}), json.dumps(reply["body"]).encode())
+
+
+def read_events(case: Case, row: Dialect, events: Iterable[Event], asked: Asked | None = None) -> Outcome:
+    reader = row.adapter.reader(asked or asked_of(case, row))
     outcome = Outcome()
     try:
         for event, data in events:
@@ -135,8 +165,8 @@ def read_events(case: Case, row: Dialect, events: Iterable[Event]) -> Outcome:
     return outcome
 
 
-def decode(pieces: Iterable[bytes]) -> list[Event]:
-    decoder = Decoder()
+def decode(pieces: Iterable[bytes], framing: str = "sse") -> list[Event]:
+    decoder = DECODERS[framing]()
     events = [event for piece in pieces for event in decoder.feed(piece)]
     return events + decoder.close()
 
@@ -155,15 +185,18 @@ def outputs(case: Case, row: Dialect) -> dict[str, str]:
     """The sections that the code writes."""
     made: dict[str, str] = {}
     try:
-        request = translate(case, row, request_of(case))
+        done = translate(case, row, request_of(case))
     except Failure as failure:
         return {"failure": pretty(plain_failure(failure))}
-    made["wire request"] = show_request(request, deployment_of(case, row))
-    if request.dropped:
-        made["dropped"] = "\n".join(request.dropped) + "\n"
+    to = deployment_of(case, row)
+    if done.before:
+        made["preparing"] = "\n".join(show_request(request, to) for request in done.before)
+    made["wire request"] = show_request(done.request, to)
+    if done.request.dropped:
+        made["dropped"] = "\n".join(done.request.dropped) + "\n"
     failure = None
     if "wire stream" in case.sections:
-        outcome = read_events(case, row, decode([stream_of(case)]))
+        outcome = read_events(case, row, decode([stream_of(case)], row.framing), done.asked)
         if outcome.chunks:
             made["chunks"] = "".join(json.dumps(chunk, ensure_ascii=False) + "\n" for chunk in outcome.chunks)
         failure = outcome.failure
@@ -171,7 +204,9 @@ def outputs(case: Case, row: Dialect) -> dict[str, str]:
         if usages:
             made["usage"] = pretty(usages[-1])
     if "wire reply" in case.sections:
-        made.update(read_whole(case, row))
+        made.update(read_whole(case, row, done.asked))
+    if done.asked.remembered:
+        made["remembered"] = pretty({name: value.decode() for name, value in done.asked.remembered.items()})
     if "wire error" in case.sections:
         failure = plain_failure(row.adapter.failure(*parse_error(case.sections["wire error"])))
     if failure:
@@ -179,10 +214,9 @@ def outputs(case: Case, row: Dialect) -> dict[str, str]:
     return made
 
 
-def read_whole(case: Case, row: Dialect) -> dict[str, str]:
-    model = case.json("client request")["model"]
+def read_whole(case: Case, row: Dialect, asked: Asked) -> dict[str, str]:
     try:
-        response = plain(row.adapter.read(case.sections["wire reply"].encode(), model, CREATED))
+        response = plain(row.adapter.read(case.sections["wire reply"].encode(), asked))
     except Failure as failure:
         return {"failure": pretty(plain_failure(failure))}
     except Truncated:
@@ -264,22 +298,28 @@ def check_request(case: Case, row: Dialect) -> None:
     assert msgspec.json.encode(request) == msgspec.json.encode(request_of(case)), "the request was changed"
     assert translate(case, row, request) == first, "the same request, translated again, differs"
     request.stream = not request.stream
-    assert translate(case, row, request).dropped == first.dropped
+    assert translate(case, row, request).request.dropped == first.request.dropped
 
 
 def check_stream(case: Case, row: Dialect) -> None:
     """What holds for every stream of every dialect."""
     data = stream_of(case)
-    events = decode([data])
+    events = decode([data], row.framing)
     whole = read_events(case, row, events)
     check_chunks(whole, case.json("client request")["model"])
     for cut in range(1, len(data)):  # a reader sees events only, so the same events are the same answer
-        assert decode([data[:cut], data[cut:]]) == events, f"cut at byte {cut}"
-    assert read_events(case, row, decode(data[n : n + 1] for n in range(len(data)))) == whole, "byte by byte"
+        assert decode([data[:cut], data[cut:]], row.framing) == events, f"cut at byte {cut}"
+    assert read_events(case, row, decode((data[n : n + 1] for n in range(len(data))), row.framing)) == whole, (
+        "byte by byte"
+    )
     for seed in range(20):
-        assert read_events(case, row, decode(random_pieces(data, seed))) == whole, f"random cuts, seed {seed}"
-    for end in (b"\r\n", b"\r"):
-        assert read_events(case, row, decode([data.replace(b"\n", end)])) == whole, f"lines ended by {end!r}"
+        assert read_events(case, row, decode(random_pieces(data, seed), row.framing)) == whole, (
+            f"random cuts, seed {seed}"
+        )
+    for end in LINE_ENDS[row.framing]:
+        assert read_events(case, row, decode([data.replace(b"\n", end)], row.framing)) == whole, (
+            f"lines ended by {end!r}"
+        )
     noisy = [*row.noise, *(one for event in events for one in (event, *row.noise))]
     assert read_events(case, row, noisy) == whole, "unknown events are not ignored"
     check_truncation(case, row, events)
@@ -298,7 +338,7 @@ def check_truncation(case: Case, row: Dialect, events: list[Event]) -> None:
     data = stream_of(case)
     for seed in range(50):
         cut_at = random.Random(seed).randrange(len(data))
-        part = decode([data[:cut_at]])
+        part = decode([data[:cut_at]], row.framing)
         if end_of(row, part, wanted) is None:
             assert read_events(case, row, part).failure, f"cut at byte {cut_at}"
 

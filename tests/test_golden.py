@@ -13,6 +13,7 @@ import pytest
 import golden_harness as harness
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic import Anthropic
+from polymux.providers.base import Asked
 from polymux.providers.openai import OpenAI
 from polymux.schema.chat import ChatRequest, Chunk, TokenUsage
 from polymux.types import Deployment, WireRequest
@@ -137,8 +138,8 @@ class Broken(Anthropic):
     def __init__(self, spoil: Callable[[int, list[Chunk]], Sequence[Chunk]]) -> None:
         self.spoil = spoil
 
-    def reader(self, model: str, created: int) -> SpoiltReader:
-        return SpoiltReader(super().reader(model, created), self.spoil)
+    def reader(self, asked: Asked) -> SpoiltReader:
+        return SpoiltReader(super().reader(asked), self.spoil)
 
 
 class SpoiltReader:
@@ -155,8 +156,8 @@ class SpoiltReader:
 
 
 class AcceptsTruncation(Anthropic):
-    def reader(self, model: str, created: int):
-        sound = super().reader(model, created)
+    def reader(self, asked: Asked):
+        sound = super().reader(asked)
         sound_close = sound.close
 
         class Lenient:
@@ -172,8 +173,8 @@ class AcceptsTruncation(Anthropic):
 
 
 class ChokesOnUnknownEvents(Anthropic):
-    def reader(self, model: str, created: int):
-        sound = super().reader(model, created)
+    def reader(self, asked: Asked):
+        sound = super().reader(asked)
 
         class Strict:
             close = sound.close
@@ -187,26 +188,26 @@ class ChokesOnUnknownEvents(Anthropic):
 
 
 class ChangesTheRequest(Anthropic):
-    def flow(self, request: ChatRequest, to: Deployment):
+    def flow(self, request: ChatRequest, asked: Asked):
         request.messages.pop()
-        return super().flow(request, to)
+        return super().flow(request, asked)
 
 
 class LosesAHeader(Anthropic):
-    def flow(self, request: ChatRequest, to: Deployment):
-        wire: WireRequest = yield from super().flow(request, to)
+    def flow(self, request: ChatRequest, asked: Asked):
+        wire: WireRequest = yield from super().flow(request, asked)
         return msgspec.structs.replace(wire, headers=wire.headers[1:])
 
 
 class DropsInSilence(Anthropic):
-    def flow(self, request: ChatRequest, to: Deployment):
-        wire: WireRequest = yield from super().flow(request, to)
+    def flow(self, request: ChatRequest, asked: Asked):
+        wire: WireRequest = yield from super().flow(request, asked)
         return msgspec.structs.replace(wire, dropped=())
 
 
 class OtherWholeText(Anthropic):
-    def read(self, body: bytes, model: str, created: int):
-        response = super().read(body, model, created)
+    def read(self, body: bytes, asked: Asked):
+        response = super().read(body, asked)
         response.choices[0].message.content = "else"
         return response
 
@@ -310,8 +311,8 @@ def test_the_invariants_find_it_even_where_the_expected_chunks_are_as_broken(nam
 class AcceptsHalf(OpenAI):
     """Takes a stream for complete whatever it lacks."""
 
-    def reader(self, model: str, created: int):
-        sound = super().reader(model, created)
+    def reader(self, asked: Asked):
+        sound = super().reader(asked)
 
         class Lenient:
             feed = sound.feed
@@ -326,16 +327,16 @@ class AcceptsHalf(OpenAI):
 
 
 class LosesLogprobs(OpenAI):
-    def read(self, body: bytes, model: str, created: int):
-        response = super().read(body, model, created)
+    def read(self, body: bytes, asked: Asked):
+        response = super().read(body, asked)
         for choice in response.choices:
             choice.logprobs = None
         return response
 
 
 class LosesTheSecondChoice(OpenAI):
-    def read(self, body: bytes, model: str, created: int):
-        response = super().read(body, model, created)
+    def read(self, body: bytes, asked: Asked):
+        response = super().read(body, asked)
         del response.choices[1:]
         return response
 

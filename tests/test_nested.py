@@ -16,7 +16,7 @@ from polymux.nested import DEPTH, ROOM, Memory
 from polymux.providers.dialects import DIALECTS
 from polymux.routing.registry import Registry
 from polymux.run import CLIENT_GONE, Snapshot
-from polymux.store.memory import LocalCounters
+from polymux.store.memory import LocalCounters, LocalMemory
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Record, Route, Timeouts
@@ -38,7 +38,7 @@ class House:
     def __init__(self, upstream: Upstream, *models: str, **functions: Function) -> None:
         self.records: list[Record] = []
         self.key = Key("static-1", "ada")
-        self.engine = Engine(DIALECTS, Transport(), LocalCounters(lambda: 0.0), self)
+        self.engine = Engine(DIALECTS, Transport(), LocalCounters(lambda: 0.0), self, LocalMemory())
         self.functions = Functions(functions)
         headers = (("authorization", f"Bearer {KEY}"),)
         to = [Deployment(f"corp/{name}", "corp", name, "openai", f"{upstream.url}/v1", headers) for name in models]

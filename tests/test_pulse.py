@@ -12,7 +12,7 @@ from polymux.functions import Functions
 from polymux.pulse import SILENCE, Pulse
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
-from polymux.store.memory import LocalCounters
+from polymux.store.memory import LocalCounters, LocalMemory
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Record, Route
@@ -98,7 +98,7 @@ def answer(fail: bool) -> tuple[Sink, Records]:
                 raise Failure("overloaded", "too much")
             yield "here"
 
-        engine = Engine({}, Transport(), LocalCounters(), records)
+        engine = Engine({}, Transport(), LocalCounters(), records, LocalMemory())
         call = Chat().decode(BODY, "req_1", Key("k", "k"))
         route = Route("slow", (Deployment("functions/slow", "functions", "slow", "function"),))
         snapshot = Snapshot(Registry((route,), (), route, 0), Functions({"slow": slow}))

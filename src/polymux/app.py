@@ -210,6 +210,7 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     from polymux.store.database import Database  # not for commands that serve nothing: SQLAlchemy is large
     from polymux.store.keys import KeyStore
     from polymux.store.shipper import Shipper
+    from polymux.store.values import StoredMemory
 
     config = setup.config
     log = request_log(config.server.log if sys.stdout else "off", 1, os.environ)
@@ -218,8 +219,8 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     ledger = Journal(data_dir / "journal", config.ledger.fsync, log)
     halt = Halt(ledger) if config.ledger.journal_full == "stop" else None
     hooks = tuple(hook for hook in (metrics, tap, halt) if hook is not None)
-    engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, hooks)
     database = Database(config.server.database_url, data_dir)
+    engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, StoredMemory(database), hooks)
     live = LiveKeys(KeyStore(database), static_keys(config, data_dir))
     front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else ()))
     front.database, front.live = database, live

@@ -24,13 +24,13 @@ from polymux.heads import EVENTS, JSON, failure_head
 from polymux.hooks.base import Hook, overriding
 from polymux.nested import Nested
 from polymux.providers.auth import Headers
-from polymux.providers.base import Adapter, Relaying
+from polymux.providers.base import Adapter, Asked, Recall, Relaying, Stopping
 from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
 from polymux.routing.plan import Event, plan, verdict
 from polymux.run import CLIENT_GONE, DISCONNECTED, Nobody, Run, Said, Sink, Snapshot, priced
 from polymux.schema.chat import ChatResponse, Chunk
-from polymux.store.base import Counters, Ledger
+from polymux.store.base import LARGEST, Counters, Ledger, Memory, Unusable
 from polymux.surfaces.assemble import chunks_of, gather
 from polymux.surfaces.chat import Chat
 from polymux.surfaces.stream import Translated, Writer, usage_of
@@ -41,6 +41,8 @@ from polymux.wire.sse import TooLong
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
 EVENT_END = b"\n\n"
 DRAIN = 60.0  # seconds for the rest of an answer whose client has left
+STOPPING = 5.0  # seconds for an upstream to take notice that it has
+MONTH = 30 * 86400.0  # seconds that is kept what later requests may recall
 
 T = TypeVar("T", contravariant=True)
 
@@ -71,6 +73,7 @@ class Engine:
         transport: Transport,
         counters: Counters,
         ledger: Ledger,
+        memory: Memory,
         hooks: tuple[Hook, ...] = (),
     ) -> None:
         self._adapters = adapters
@@ -78,6 +81,7 @@ class Engine:
         self._transport = transport
         self._counters = counters
         self._ledger = ledger
+        self._memory = memory
         self._admitting = overriding(hooks, "admit")
         self._altering = overriding(hooks, "chunk")
         self._failing = overriding(hooks, "failed")
@@ -108,6 +112,7 @@ class Engine:
         self._deliver()
         await self._transport.close()
         self._ledger.close()
+        self._memory.close()
 
     def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
@@ -210,7 +215,8 @@ class Engine:
             return
         call, adapter = run.call, self._adapters[to.dialect]
         relay = self._relays.get(to.dialect) if run.surface.dialect == to.dialect and not self._altering else None
-        request = relay.relay(call, to) if relay else await self._translate(run, adapter, to, final)
+        asked = Asked(call.model, int(run.at), to, call.key.id)
+        request = relay.relay(call, to) if relay else await self._translate(run, adapter, asked, final)
         run.dropped = request.dropped
         if strict and run.dropped:
             text = f"{run.dropped[0]!r} cannot be taken by {to.id}, and this route is strict"
@@ -225,16 +231,22 @@ class Engine:
                 failure = adapter.failure(reply.status, reply.header_map(), await _reason(reply))
                 raise self._alarm(to, failure) if failure.kind == "upstream_auth_failed" else failure
             if call.stream:
-                await self._stream(run, to, reply, relay)
+                await self._stream(run, asked, reply, relay, request.framing)
                 return
             body = await reply.whole()
             run.heard()
             if relay:
                 self._answer(run, *relay.relay_whole(body, to))
             else:
-                self._whole(run, adapter.read(body, call.model, int(run.at)))
+                self._whole(run, adapter.read(body, asked))
+        except asyncio.CancelledError:
+            self._stop(adapter, asked)
+            raise
         finally:
             self._transport.release(reply)
+            for name, value in asked.remembered.items():  # before the end of the answer goes out
+                if len(value) <= LARGEST:
+                    self._memory.put(call.key.tenant, name, value, MONTH)
 
     def _alarm(self, to: Deployment, failure: Failure) -> Failure:
         """A provider refuses our own credential: the operator is told once, and the client that it is not its key."""
@@ -245,37 +257,65 @@ class Engine:
         text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
         return Failure(failure.kind, text)
 
-    async def _translate(self, run: Run, adapter: Adapter, to: Deployment, final: float) -> WireRequest:
+    async def _translate(self, run: Run, adapter: Adapter, asked: Asked, final: float) -> WireRequest:
         """Drive the adapter's conversation up to the main request."""
-        flow = adapter.flow(run.surface.request(run.call), to)
+        flow = adapter.flow(run.surface.request(run.call), asked)
         try:
-            request = next(flow)
+            wanted = next(flow)
             while True:
-                reply = await self._transport.send(request, to, final, stream=False)
-                try:
-                    whole = WireReply(reply.status, reply.header_map(), await reply.whole())
-                finally:
-                    self._transport.release(reply)
-                request = flow.send(whole)
+                if isinstance(wanted, Recall):
+                    wanted = flow.send(await self._recall(run.call.key.tenant, wanted))
+                else:
+                    wanted = flow.send(await self._exchange(wanted, asked.to, final))
         except StopIteration as stop:
             main: WireRequest = stop.value
         if unknown := run.surface.unknown(run.call):
             return WireRequest(main.method, main.url, main.headers, main.body, main.framing, main.dropped + unknown)
         return main
 
-    async def _stream(self, run: Run, to: Deployment, reply: Reply, relay: Relaying | None) -> None:
+    async def _recall(self, tenant: str, wanted: Recall) -> dict[str, bytes]:
+        try:
+            found = {name: await self._memory.load(tenant, name) for name in wanted.names}
+        except Unusable as error:  # the request can do without
+            log.warning("what was remembered of earlier requests cannot be read: %s", error)
+            return {}
+        return {name: value for name, value in found.items() if value is not None}
+
+    async def _exchange(self, request: WireRequest, to: Deployment, final: float) -> WireReply:
+        reply = await self._transport.send(request, to, final, stream=False)
+        try:
+            return WireReply(reply.status, reply.header_map(), await reply.whole())
+        finally:
+            self._transport.release(reply)
+
+    def _stop(self, adapter: Adapter, asked: Asked) -> None:
+        """The client has left: tell those upstreams that do not notice it by their connection."""
+        request = adapter.stop(asked) if isinstance(adapter, Stopping) else None
+        if request is not None:
+            task = self._transport.loop.create_task(self._told(request, asked.to))
+            self._after.add(task)
+            task.add_done_callback(self._after.discard)
+
+    async def _told(self, request: WireRequest, to: Deployment) -> None:
+        try:
+            await self._exchange(request, to, self._transport.loop.time() + STOPPING)
+        except (Failure, Truncated) as error:
+            log.warning("%s could not be told to stop: %s", to.provider, error)
+
+    async def _stream(self, run: Run, asked: Asked, reply: Reply, relay: Relaying | None, framing: str) -> None:
+        to = asked.to
         kind = reply.header(b"content-type")
         if "html" in kind:
             raise Failure("upstream_unavailable", f"the upstream answered with {kind} instead of a stream")
         call, adapter = run.call, self._adapters[to.dialect]
         if "json" in kind and "ndjson" not in kind:  # streaming was asked for, and ignored
-            response = adapter.read(await reply.whole(), call.model, int(run.at))
+            response = adapter.read(await reply.whole(), asked)
             writer = self._writer(run)
             await self._pump(run, to, _one(chunks_of(response)), writer, None)
         elif relay:
             await self._pump(run, to, reply, relay.relay_reader(call, to), reply)
         else:
-            lane = Translated(adapter.reader(call.model, int(run.at)), self._writer(run))
+            lane = Translated(adapter.reader(asked), self._writer(run), framing)
             await self._pump(run, to, reply, lane, reply)
 
     async def _function(self, run: Run, to: Deployment, final: float) -> None:

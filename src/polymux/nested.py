@@ -16,6 +16,7 @@ import msgspec
 from polymux.errors import Failure
 from polymux.functions.call import Messages, Parameters
 from polymux.ids import request_id
+from polymux.providers.base import Asked
 from polymux.providers.dialects import DIALECTS
 from polymux.schema.chat import ChatResponse, Chunk
 from polymux.surfaces.chat import Chat
@@ -46,12 +47,12 @@ class Nested:
         surface = _Within()
         async with aclosing(self._read(surface, model, messages, {**params, "stream": False})) as pieces:
             body = b"".join([piece async for piece in pieces])
-        return DIALECTS[surface.dialect].read(body, model, int(time.time()))
+        return DIALECTS[surface.dialect].read(body, Asked(model, int(time.time())))
 
     async def stream(self, model: str, messages: Messages, params: Parameters) -> AsyncGenerator[Chunk]:
         """The answer as it comes, its usage last. Raises `Failure`."""
         surface, decoder = _Within(), sse.Decoder()
-        reader = DIALECTS[surface.dialect].reader(model, int(time.time()))
+        reader = DIALECTS[surface.dialect].reader(Asked(model, int(time.time())))
         asked = {**params, "stream": True, "stream_options": {"include_usage": True}}
         async with aclosing(self._read(surface, model, messages, asked)) as pieces:
             async for piece in pieces:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.base import Adapter, Relaying
+from polymux.providers.base import Adapter, Asked, Relaying
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.replies import UNREADABLE
 from polymux.surfaces.chat import Chat
@@ -86,7 +86,7 @@ def request(adapter: Adapter, dialect: str, data: bytes) -> None:
         if isinstance(adapter, Relaying):
             for quirks in RELAYS:
                 read(adapter.relay(call, deployment(dialect, quirks)).body)
-        flow = adapter.flow(surface.request(call), deployment(dialect))
+        flow = adapter.flow(surface.request(call), Asked(MODEL, 1, deployment(dialect)))
         try:
             next(flow)
         except StopIteration as stop:
@@ -111,7 +111,7 @@ def answered(stream: bytes) -> None:
 
 def lanes(adapter: Adapter, dialect: str) -> Iterator[Any]:
     call = Call("req_1", "chat", Key("k", "k"), MODEL, True, {}, b"", wants_usage=True)
-    yield Translated(adapter.reader(MODEL, 1), Writer(Chat(), call))
+    yield Translated(adapter.reader(Asked(MODEL, 1)), Writer(Chat(), call))
     if isinstance(adapter, Relaying):
         for quirks in RELAYS:
             yield adapter.relay_reader(call, deployment(dialect, quirks))
@@ -135,7 +135,7 @@ def stream(adapter: Adapter, dialect: str, data: bytes) -> None:
 
 def whole(adapter: Adapter, dialect: str, data: bytes) -> None:
     """Any buffered answer becomes a response, a `Failure` or `Truncated`."""
-    readers: list[Callable[[], object]] = [lambda: Chat().whole(adapter.read(data, MODEL, 1))]
+    readers: list[Callable[[], object]] = [lambda: Chat().whole(adapter.read(data, Asked(MODEL, 1)))]
     if isinstance(adapter, Relaying):
         readers += [partial(adapter.relay_whole, data, deployment(dialect, quirks)) for quirks in RELAYS]
     for read in readers:

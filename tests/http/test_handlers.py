@@ -22,7 +22,7 @@ from polymux.providers.table import Source
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
 from polymux.store.cells import Cells
-from polymux.store.memory import LocalCounters, StaticKeys
+from polymux.store.memory import LocalCounters, LocalMemory, StaticKeys
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Record, Route
 
@@ -68,7 +68,7 @@ def front(**more: Any) -> Front:
     registry = Registry(routes, [source], Route("", ()), 1000)
     keys = StaticKeys([(SECRET, Key("static-1", "ada")), (LIMITED, Key("static-2", "bob", models=("sm*",)))])
     functions = Functions({"meow": lambda messages: "meow"})
-    engine = Engine({}, Transport(), LocalCounters(), Ledger())
+    engine = Engine({}, Transport(), LocalCounters(), Ledger(), LocalMemory())
     settings = Settings(Snapshot(registry, functions), keys, {"sk-ant-": "anthropic"})
     return Front(engine, settings, Watch(Metrics(Cells()), ()))
 

@@ -18,7 +18,7 @@ from polymux.http.watch import Watch, local
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
 from polymux.store.cells import Cells
-from polymux.store.memory import LocalCounters, StaticKeys, digest
+from polymux.store.memory import LocalCounters, LocalMemory, StaticKeys, digest
 from polymux.transport import Transport
 from polymux.types import Key, Record, Route
 
@@ -60,7 +60,7 @@ class Kept:
 
 
 def front(admin: bytes = b"", seen: Seen | None = None, kept: Kept | None = None) -> Front:
-    engine = Engine({}, Transport(), LocalCounters(), kept or Kept())
+    engine = Engine({}, Transport(), LocalCounters(), kept or Kept(), LocalMemory())
     snapshot = Snapshot(Registry([], [], Route("", ()), 0), Functions({}))
     watch = Watch(Metrics(Cells()), (seen,) if seen else ())
     return Front(engine, Settings(snapshot, StaticKeys([(SECRET, ADA)]), admin=admin), watch)

@@ -9,6 +9,7 @@ import pytest
 from polymux.mock import replies
 from polymux.mock.replies import DIALECTS, Reply, ToolUse
 from polymux.mock.scripts import Ask, render
+from polymux.providers.base import Asked
 from polymux.providers.dialects import DIALECTS as ADAPTERS
 from polymux.schema.chat import ChatResponse
 from polymux.surfaces.assemble import gather
@@ -27,8 +28,8 @@ def read(dialect: str, reply: Reply, stream: bool) -> ChatResponse:
     body: dict[str, Any] = {"stream": stream, "stream_options": {"include_usage": True}}
     frames = b"".join(render(reply, Ask(dialect, "m", body)).frames)
     if not stream:
-        return ADAPTERS[dialect].read(frames, "m", 1)
-    reader = ADAPTERS[dialect].reader("m", 1)
+        return ADAPTERS[dialect].read(frames, Asked("m", 1))
+    reader = ADAPTERS[dialect].reader(Asked("m", 1))
     chunks = [chunk for event in sse.Decoder().feed(frames) for chunk in reader.feed(*event)]
     assert reader.done
     return gather([*chunks, *reader.close()])

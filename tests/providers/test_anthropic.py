@@ -10,6 +10,7 @@ import pytest
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic import Anthropic
+from polymux.providers.base import Asked
 from polymux.schema.chat import Chunk
 from polymux.types import Deployment
 
@@ -35,7 +36,7 @@ def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> list[di
 
 
 def read(events: Iterable[dict[str, Any]], named: bool = True) -> list[Chunk]:
-    reader = ADAPTER.reader("m", 7)
+    reader = ADAPTER.reader(Asked("m", 7))
     chunks: list[Chunk] = []
     for event in events:
         chunks += reader.feed(event["type"] if named else "", json.dumps(event).encode())
@@ -93,14 +94,14 @@ def test_blocks_of_unknown_kinds_may_hold_anything() -> None:
     }
     streamed = [*block(0, odd, {"type": "hologram_delta"}), *block(1, {"type": "text", "text": "hi"})]
     assert text_of(read([START, *streamed, *STOP])) == "hi"
-    assert ADAPTER.read(json.dumps(whole).encode(), "m", 7).choices[0].message.content == "hi"
+    assert ADAPTER.read(json.dumps(whole).encode(), Asked("m", 7)).choices[0].message.content == "hi"
 
 
 def test_an_answer_without_an_id_is_given_one() -> None:
     start = {"type": "message_start"}
     assert {chunk.id for chunk in read([start, *STOP])} == {"msg_7"}
     body = b'{"type":"message","content":[],"stop_reason":"end_turn"}'
-    assert ADAPTER.read(body, "m", 7).id == "msg_7"
+    assert ADAPTER.read(body, Asked("m", 7)).id == "msg_7"
 
 
 def test_nothing_counts_after_the_end() -> None:
@@ -139,7 +140,7 @@ def test_an_incomplete_stream_is_truncated(events: list[dict[str, Any]]) -> None
 )
 def test_an_event_that_cannot_be_read_is_left_out_and_counted(event: str, data: bytes) -> None:
     """One malformed event does not end a good answer."""
-    reader = ADAPTER.reader("m", 7)
+    reader = ADAPTER.reader(Asked("m", 7))
     reader.feed("message_start", json.dumps(START).encode())
     assert list(reader.feed(event, data)) == []
     assert reader.malformed == 1
@@ -155,7 +156,7 @@ def test_an_event_that_cannot_be_read_is_left_out_and_counted(event: str, data: 
 )
 def test_a_block_that_cannot_be_read_ends_the_answer(data: bytes) -> None:
     """All that follows in the block would be without its beginning."""
-    reader = ADAPTER.reader("m", 7)
+    reader = ADAPTER.reader(Asked("m", 7))
     reader.feed("message_start", json.dumps(START).encode())
     with pytest.raises(Truncated):
         reader.feed("content_block_start", data)
@@ -169,13 +170,13 @@ def test_a_block_that_cannot_be_read_ends_the_answer(data: bytes) -> None:
 )
 def test_a_success_that_is_no_message_is_a_failure(body: bytes) -> None:
     with pytest.raises(Failure) as caught:
-        ADAPTER.read(body, "m", 7)
+        ADAPTER.read(body, Asked("m", 7))
     assert caught.value.kind == "upstream_unavailable"
 
 
 def test_arguments_are_passed_on_as_written() -> None:
     call = b'{"type":"tool_use","id":"t","name":"f","input":{"n": 1.10, "big": 123456789012345678901}}'
-    response = ADAPTER.read(b'{"content":[' + call + b'],"stop_reason":"tool_use"}', "m", 7)
+    response = ADAPTER.read(b'{"content":[' + call + b'],"stop_reason":"tool_use"}', Asked("m", 7))
     message = response.choices[0].message
     assert message.content is None
     assert message.tool_calls
@@ -208,7 +209,7 @@ def test_an_error_means_the_same_in_a_stream_and_in_a_success(type_: str) -> Non
     with pytest.raises(Failure) as streamed:
         read([START, body])
     with pytest.raises(Failure) as whole:
-        ADAPTER.read(json.dumps(body).encode(), "m", 7)
+        ADAPTER.read(json.dumps(body).encode(), Asked("m", 7))
     for failure in (streamed.value, whole.value):
         assert (failure.kind, failure.status) == IN_BAND[type_]
         assert failure.message == "token sk-a…"
@@ -216,7 +217,7 @@ def test_an_error_means_the_same_in_a_stream_and_in_a_success(type_: str) -> Non
 
 def test_an_unnamed_error_of_a_compatible_server_is_an_error() -> None:
     with pytest.raises(Failure) as caught:
-        ADAPTER.reader("m", 7).feed("", b'{"error":{"message":"boom"}}')
+        ADAPTER.reader(Asked("m", 7)).feed("", b'{"error":{"message":"boom"}}')
     assert caught.value.message == "boom"
 
 

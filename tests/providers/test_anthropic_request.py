@@ -10,6 +10,7 @@ import pytest
 from polymux.errors import Failure
 from polymux.providers.anthropic import Anthropic
 from polymux.providers.anthropic_request import generation, translate
+from polymux.providers.base import Asked
 from polymux.schema.chat import ChatRequest
 from polymux.types import Deployment, Quirks
 
@@ -355,7 +356,7 @@ def test_a_rows_quirks_act_on_the_wire_and_are_told_in_the_clients_words(
     request = msgspec.convert({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}, ChatRequest)
     to = Deployment("p/m", "p", BUDGET, "anthropic", quirks=Quirks(**quirks))
     with pytest.raises(StopIteration) as stop:
-        next(Anthropic().flow(request, to))
+        next(Anthropic().flow(request, Asked("m", 7, to)))
     wire = msgspec.json.decode(stop.value.value.body)
     assert stop.value.value.dropped == dropped
     assert {name: wire.get(name) for name in sent} == sent

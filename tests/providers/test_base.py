@@ -6,7 +6,7 @@ import inspect
 
 import pytest
 
-from polymux.providers.base import Adapter, Lane, Reader, Relaying
+from polymux.providers.base import Adapter, Asked, Lane, Reader, Relaying
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.openai import Mender, OpenAI, Relay
 from polymux.surfaces.chat import Chat
@@ -32,7 +32,7 @@ def test_adapters_take_what_the_contract_says(adapter: Adapter) -> None:
 
 @pytest.mark.parametrize("adapter", DIALECTS.values(), ids=DIALECTS)
 def test_readers_are_new_for_each_answer_and_have_all_members(adapter: Adapter) -> None:
-    first, second = adapter.reader("m", 1), adapter.reader("m", 1)
+    first, second = adapter.reader(Asked("m", 1)), adapter.reader(Asked("m", 1))
     assert first is not second
     assert all(hasattr(first, name) for name in members(Reader))
 

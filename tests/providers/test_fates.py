@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from polymux.errors import Failure
-from polymux.providers.base import Relaying
+from polymux.providers.base import Asked, Relaying
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.fates import DROPPED, FORWARDED, NEUTRAL, PARAMETERS, Fate, asks, column, ordered
 from polymux.schema import chat
@@ -33,7 +33,7 @@ def deployment(dialect: str) -> Deployment:
 
 
 def translated(dialect: str, body: Json) -> WireRequest:
-    flow = DIALECTS[dialect].flow(msgspec.convert(body, chat.ChatRequest), deployment(dialect))
+    flow = DIALECTS[dialect].flow(msgspec.convert(body, chat.ChatRequest), Asked("m", 7, deployment(dialect)))
     with pytest.raises(StopIteration) as stop:
         next(flow)
     return stop.value.value

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import golden_harness as harness
 from polymux.errors import Failure, Truncated
+from polymux.providers.base import Asked
 from polymux.providers.openai import OpenAI
 from polymux.types import NO_USAGE, Call, Deployment, Key, Quirks, Usage
 from polymux.wire import splice
@@ -415,7 +416,7 @@ def test_no_stream_of_json_breaks_a_lane(values: list[Json], wants: bool) -> Non
         sent = Sent(body, repair=repair, wants_usage=wants)
         assert (DONE in sent.out) == (sent.ended == "complete")
         assert Sent([b"".join(body)], repair=repair, wants_usage=wants) == sent
-    reader = OpenAI().reader("m", 1)
+    reader = OpenAI().reader(Asked("m", 1))
     try:
         for _, data in Decoder().feed(b"".join(body)):
             reader.feed("", data)
@@ -436,7 +437,7 @@ def test_no_json_breaks_the_reading_of_whole_answers(value: Json) -> None:
         assert isinstance(usage, Usage)
         assert json.loads(out)["choices"]
     try:
-        response = OpenAI().read(body, "m", 1)
+        response = OpenAI().read(body, Asked("m", 1))
     except Failure:
         return
     assert (response.model, response.created) == ("m", 1)
@@ -451,7 +452,7 @@ def test_what_is_no_completion_is_a_failure(body: bytes, repair: bool) -> None:
         OpenAI().relay_whole(body, to)
     assert found.value.kind == "upstream_unavailable"
     with pytest.raises(Failure) as found:
-        OpenAI().read(body, "m", 1)
+        OpenAI().read(body, Asked("m", 1))
     assert found.value.kind == "upstream_unavailable"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from msgspec import structs
@@ -12,10 +12,11 @@ from msgspec import structs
 from polymux.engine import Engine
 from polymux.functions import Functions
 from polymux.hooks.base import Hook
+from polymux.providers.base import Adapter
 from polymux.providers.dialects import DIALECTS
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
-from polymux.store.memory import LocalCounters
+from polymux.store.memory import LocalCounters, LocalMemory
 from polymux.surfaces.chat import Chat
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Record, Route
@@ -110,6 +111,8 @@ class Ledger:
 class House:
     """One engine and what is around it. Used inside a running loop."""
 
+    adapters: Mapping[str, Adapter] = DIALECTS
+
     def __init__(self, upstream: Upstream, hooks: tuple[Hook, ...] = (), **functions: Callable[..., Any]) -> None:
         self.upstream = upstream
         self.log: list[tuple[str, Any]] = []
@@ -119,7 +122,8 @@ class House:
         self.functions = Functions(functions)
         self.snapshot = Snapshot(Registry((), (), Route("", ()), 0), self.functions)  # its other members count
         self.counters = LocalCounters(lambda: 0.0)
-        self.engine = Engine(DIALECTS, self.transport, self.counters, self.ledger, hooks)
+        self.memory = LocalMemory()
+        self.engine = Engine(self.adapters, self.transport, self.counters, self.ledger, self.memory, hooks)
         self._keeper = asyncio.create_task(self._keep())
 
     async def _keep(self) -> None:

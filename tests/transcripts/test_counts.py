@@ -8,6 +8,7 @@ import pytest
 from tests.transcripts.test_transcripts import adapter, load, of_kind
 
 from polymux.errors import Failure, Truncated
+from polymux.providers.base import Asked
 from polymux.providers.openai import OpenAI
 from polymux.surfaces.chat import Chat
 from polymux.surfaces.stream import Translated, Writer, usage_of
@@ -28,7 +29,7 @@ def expected(name: str) -> Usage:
 
 
 def lanes(name: str) -> dict[str, Any]:
-    found: dict[str, Any] = {"translated": Translated(adapter(name).reader("m", 0), Writer(Chat(), CALL))}
+    found: dict[str, Any] = {"translated": Translated(adapter(name).reader(Asked("m", 0)), Writer(Chat(), CALL))}
     if not name.startswith("anthropic/"):
         for repair in (False, True):
             to = Deployment("p/m", "p", "m", "openai", quirks=Quirks(repair=repair))
@@ -52,7 +53,7 @@ def test_a_stream(name: str, size: int) -> None:
 @pytest.mark.parametrize("name", [name for name in of_kind("whole") if expected(name) is not NO_USAGE])
 def test_a_whole_answer(name: str) -> None:
     _, body = load(name)
-    answer = adapter(name).read(body, "m", 0)
+    answer = adapter(name).read(body, Asked("m", 0))
     assert answer.usage
     assert usage_of(answer.usage) == expected(name)
     if not name.startswith("anthropic/"):

@@ -17,6 +17,7 @@ import pytest
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic import Anthropic
+from polymux.providers.base import Asked
 from polymux.providers.openai import OpenAI
 from polymux.schema.chat import ChatRequest
 from polymux.surfaces.chat import Chat
@@ -79,7 +80,7 @@ def translated(name: str) -> Lane:
     """The reader that gives chunks of the pivot."""
 
     def lane(pieces: Iterable[bytes]) -> tuple[list[Json], Exception | None]:
-        decoder, reader, chunks = Decoder(), adapter(name).reader(MODEL, 1_700_000_000), []
+        decoder, reader, chunks = Decoder(), adapter(name).reader(Asked(MODEL, 1_700_000_000)), []
         try:
             for piece in pieces:
                 for event, data in decoder.feed(piece):
@@ -300,7 +301,7 @@ def test_the_request_of_a_transcript_is_what_is_sent(name: str) -> None:
         asked["stream_options"] = {**asked.get("stream_options", {}), "include_usage": True}
     assert json.loads(OpenAI().relay(call, to).body) == asked
     with pytest.raises(StopIteration) as stop:
-        next(OpenAI().flow(Chat().request(call), to))
+        next(OpenAI().flow(Chat().request(call), Asked(MODEL, 1_700_000_000, to)))
     known = msgspec.to_builtins(msgspec.convert(asked, ChatRequest))
     assert json.loads(stop.value.value.body) == known
     assert stop.value.value.dropped == ()
@@ -328,7 +329,7 @@ def test_a_whole_answer_is_relayed(name: str, repair: bool) -> None:
 def test_a_whole_answer_means_what_the_transcript_says(name: str) -> None:
     case, body = load(name)
     expect = case["expect"]
-    answer = json.loads(msgspec.json.encode(adapter(name).read(body, MODEL, 1_700_000_000)))
+    answer = json.loads(msgspec.json.encode(adapter(name).read(body, Asked(MODEL, 1_700_000_000))))
     assert answer["model"] == MODEL
     message, finish = answer["choices"][0]["message"], answer["choices"][0]["finish_reason"]
     assert (message["content"] or "") == expect["text"]

@@ -15,6 +15,7 @@ from polymux.discovery import ask
 from polymux.errors import Failure, Truncated
 from polymux.http.serve import Front
 from polymux.ids import request_id
+from polymux.providers.base import Asked
 from polymux.providers.dialects import DIALECTS
 from polymux.schema.chat import Chunk
 from polymux.surfaces.assemble import chunks_of
@@ -57,8 +58,8 @@ class Backend(Protocol):
 async def chunks(backend: Backend, request: Mapping[str, Any]) -> AsyncGenerator[Chunk, None]:
     """The answer as chunks, whichever way it comes. Raises `Failure`."""
     adapter, model, stream = DIALECTS[Chat.dialect], request["model"], bool(request.get("stream"))
-    now = int(time.time())
-    reader, decoder = adapter.reader(model, now), sse.Decoder()
+    asked = Asked(model, int(time.time()))
+    reader, decoder = adapter.reader(asked), sse.Decoder()
     try:
         body = msgspec.json.encode(request)
     except UnicodeEncodeError:
@@ -68,7 +69,7 @@ async def chunks(backend: Backend, request: Mapping[str, Any]) -> AsyncGenerator
             if answer.status != 200:
                 raise adapter.failure(answer.status, answer.header_map(), await answer.whole())
             if not stream:
-                for chunk in chunks_of(adapter.read(await answer.whole(), model, now)):
+                for chunk in chunks_of(adapter.read(await answer.whole(), asked)):
                     yield chunk
                 return
             async for data in answer:

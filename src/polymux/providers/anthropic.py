@@ -14,7 +14,7 @@ import msgspec
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic_fates import FATES
 from polymux.providers.anthropic_request import bent, translate
-from polymux.providers.base import Flow
+from polymux.providers.base import Asked, Flow
 from polymux.providers.fates import Column, ordered
 from polymux.providers.replies import KINDS, LONGEST, SPENT, UNREADABLE, error_of, message_of, retry_after
 from polymux.schema.anthropic import (
@@ -103,7 +103,8 @@ class Anthropic:
     def fates(self) -> Column:
         return FATES
 
-    def flow(self, request: ChatRequest, to: Deployment) -> Flow:
+    def flow(self, request: ChatRequest, asked: Asked) -> Flow:
+        to = asked.to
         yield from ()  # no preparatory exchange
         wire, dropped = translate(request, to)
         # the wire has the messages: while it is encoded, a large image need not be held once more
@@ -112,11 +113,11 @@ class Anthropic:
         dropped = ordered({*dropped, *lost}) if lost else dropped
         return WireRequest("POST", f"{to.base_url}/messages", to.headers, body, dropped=dropped)
 
-    def read(self, body: bytes, model: str, created: int) -> ChatResponse:
-        return _read(body, model, created)
+    def read(self, body: bytes, asked: Asked) -> ChatResponse:
+        return _read(body, asked.model, asked.created)
 
-    def reader(self, model: str, created: int) -> Reader:
-        return Reader(model, created)
+    def reader(self, asked: Asked) -> Reader:
+        return Reader(asked.model, asked.created)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         error = error_of(body)

@@ -3,14 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
+
+import msgspec
 
 from polymux.errors import Failure
 from polymux.providers.fates import Column
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk, TokenUsage
-from polymux.types import Call, Deployment, Usage, WireReply, WireRequest
+from polymux.types import Call, Deployment, Usage, WireRequest
 
-Flow = Generator[WireRequest, WireReply, WireRequest]
+NOWHERE: Final = Deployment("", "", "", "")
+
+
+class Asked(msgspec.Struct):
+    """One attempt, as far as a dialect needs to know of it.
+
+    model: public name. created: Unix seconds. caller: id of the client's key.
+    remembered: what later requests of the same tenant can recall, filled by the dialect; the engine keeps it (LARGEST
+    bytes of a value) for a month, unless it is recalled and put again.
+    task: the upstream's name for what is under way, told by the reader for `Stopping.stop`.
+    """
+
+    model: str
+    created: int
+    to: Deployment = NOWHERE
+    caller: str = ""
+    remembered: dict[str, bytes] = {}
+    task: str = ""
+
+
+class Recall(msgspec.Struct, frozen=True):
+    """Yielded by a flow to ask for what is remembered by these names; those that are come back as a mapping. Names
+    begin with the dialect's, and name the provider and the caller where the value is theirs."""
+
+    names: tuple[str, ...]
+
+
+Flow = Generator[WireRequest | Recall, Any, WireRequest]  # sent in: a WireReply, or what was recalled
 
 
 class Reader(Protocol):
@@ -49,18 +78,18 @@ class Adapter(Protocol):
         """What becomes of every request parameter: this dialect's column of the table."""
         ...
 
-    def flow(self, request: ChatRequest, to: Deployment) -> Flow:
-        """Translate a request. Preparatory exchanges (an upload, a token) are yielded and their replies sent in;
-        the main request is returned with the names of the parameters it had to drop. Raises `Failure` for what
-        cannot be translated at all."""
+    def flow(self, request: ChatRequest, asked: Asked) -> Flow:
+        """Translate a request. Preparatory exchanges (an upload, a token) are yielded and their replies sent in, and
+        so is what is to be recalled; the main request is returned with the names of the parameters it had to drop.
+        Raises `Failure` for what cannot be translated at all."""
         ...
 
-    def read(self, body: bytes, model: str, created: int) -> ChatResponse:
-        """A whole answer. `model` is the public name, `created` Unix seconds. Raises `Failure` for an error inside
-        a success, `Truncated` for an answer that lacks its end mark."""
+    def read(self, body: bytes, asked: Asked) -> ChatResponse:
+        """A whole answer. Raises `Failure` for an error inside a success, `Truncated` for an answer that lacks its
+        end mark."""
         ...
 
-    def reader(self, model: str, created: int) -> Reader: ...
+    def reader(self, asked: Asked) -> Reader: ...
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         """What an answer with an error status means. Header names are lower case."""
@@ -71,6 +100,15 @@ class Adapter(Protocol):
         ...
 
     def read_models(self, body: bytes) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class Stopping(Protocol):
+    """A dialect whose upstream goes on when its connection is closed, until it is told to stop."""
+
+    def stop(self, asked: Asked) -> WireRequest | None:
+        """None = nothing is under way that could be stopped."""
+        ...
 
 
 class Lane(Protocol):

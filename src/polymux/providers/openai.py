@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.base import Flow, Lane
+from polymux.providers.base import Asked, Flow, Lane
 from polymux.providers.fates import Column
 from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
@@ -40,10 +40,10 @@ class OpenAI:
     def fates(self) -> Column:
         return FATES
 
-    def flow(self, request: ChatRequest, to: Deployment) -> Flow:
+    def flow(self, request: ChatRequest, asked: Asked) -> Flow:
         yield from ()  # no preparatory exchange
         fields = msgspec.to_builtins(request)
-        return wire_request(fields, to, usage=bool(request.stream))
+        return wire_request(fields, asked.to, usage=bool(request.stream))
 
     def relay(self, call: Call, to: Deployment) -> WireRequest:
         """The client's own body with the upstream's model name and the row's repairs."""
@@ -72,15 +72,15 @@ class OpenAI:
             return body, counted(seen.usage)
         return body, usage_of(next((choice.usage for choice in seen.choices if choice.usage), None))
 
-    def read(self, body: bytes, model: str, created: int) -> ChatResponse:
-        mended = repair_whole(_object(body)) | {"model": model, "created": created}
+    def read(self, body: bytes, asked: Asked) -> ChatResponse:
+        mended = repair_whole(_object(body)) | {"model": asked.model, "created": asked.created}
         try:
             return msgspec.convert(mended, ChatResponse)
         except msgspec.ValidationError:
             raise _not_a_completion() from None
 
-    def reader(self, model: str, created: int) -> Reader:
-        return Reader(model, created)
+    def reader(self, asked: Asked) -> Reader:
+        return Reader(asked.model, asked.created)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of(status, headers, body)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from polymux.routing.limits import Verdict
 from polymux.types import Key, Record
+
+LARGEST: Final = 64 * 1024  # bytes of a value that is remembered
 
 
 class Unusable(Exception):
@@ -69,3 +71,5 @@ class Memory(Protocol):
         ...
 
     def delete(self, tenant: str, name: str) -> None: ...
+
+    def close(self) -> None: ...

@@ -94,3 +94,5 @@ class LocalMemory:
         self._values.move_to_end((tenant, name))
         while len(self._values) > self._most:
             self._values.popitem(last=False)
+
+    def close(self) -> None: ...

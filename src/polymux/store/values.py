@@ -16,10 +16,10 @@ from typing import Final, NamedTuple
 
 from sqlalchemy import and_, delete, select
 
+from polymux.store.base import LARGEST
 from polymux.store.database import Database, upsert
 from polymux.store.tables import MEMORY
 
-LARGEST: Final = 64 * 1024  # bytes of a value
 AT_HAND: Final = 10_000  # values
 ROOM: Final = 64 * 1024 * 1024  # bytes of all values at hand
 FRESH: Final = 5.0  # seconds for which what is at hand is taken as it is
@@ -71,8 +71,7 @@ class StoredMemory:
         self._closing = threading.Event()
         self._failing = False
         self._swept = 0.0
-        self._thread = threading.Thread(target=self._write, name="polymux-memory", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None  # runs from the first value on
 
     def get(self, tenant: str, name: str) -> bytes | None:
         held = self._at_hand((tenant, name))
@@ -105,7 +104,8 @@ class StoredMemory:
         """Write the rest; afterwards nothing is written any more."""
         self._closing.set()
         self._changed.set()
-        self._thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
     def _at_hand(self, place: Place) -> _Held | None:
         """None when the database has to be asked."""
@@ -124,6 +124,9 @@ class StoredMemory:
         with self._lock:
             self._unwritten.put(place, held)
             self._held.put(place, held)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._write, name="polymux-memory", daemon=True)
+                self._thread.start()
         self._changed.set()
 
     def _read(self, place: Place) -> bytes | None:

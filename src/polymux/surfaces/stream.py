@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, Protocol
 
 from polymux.errors import Failure
 from polymux.providers.base import Reader
 from polymux.schema.chat import Chunk, TokenUsage
 from polymux.surfaces.chat import Chat
 from polymux.types import NO_USAGE, Call, Usage
-from polymux.wire import sse
+from polymux.wire import ndjson, sse
+
+
+class Decoder(Protocol):
+    """Bytes as they come -> events: name and data."""
+
+    def feed(self, data: bytes) -> list[tuple[str, bytes]]: ...
+    def close(self) -> list[tuple[str, bytes]]: ...
+
+
+DECODERS: Final[Mapping[str, Callable[[], Decoder]]] = MappingProxyType(
+    {"sse": sse.Decoder, "ndjson": ndjson.Decoder}
+)  # by `WireRequest.framing`
 
 
 class Writer:
@@ -47,8 +61,8 @@ class Translated:
 
     __slots__ = ("_decoder", "_reader", "_writer")
 
-    def __init__(self, reader: Reader, writer: Writer) -> None:
-        self._decoder = sse.Decoder()
+    def __init__(self, reader: Reader, writer: Writer, framing: str = "sse") -> None:
+        self._decoder = DECODERS[framing]()
         self._reader, self._writer = reader, writer
 
     @property
