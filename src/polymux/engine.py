@@ -12,7 +12,7 @@ import random
 import sys
 import time
 import traceback
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, TypeVar
@@ -39,7 +39,6 @@ from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, Wire
 from polymux.wire.sse import TooLong
 
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
-EVENT_END = b"\n\n"
 DRAIN = 60.0  # seconds for the rest of an answer whose client has left
 STOPPING = 5.0  # seconds for an upstream to take notice that it has
 MONTH = 30 * 86400.0  # seconds that is kept what later requests may recall
@@ -60,6 +59,8 @@ class Lane(Protocol[T]):
     def failed(self) -> Failure | None: ...
     @property
     def done(self) -> bool: ...
+    @property
+    def events(self) -> int: ...
     def feed(self, data: T, /) -> bytes: ...
     def close(self) -> bytes: ...
 
@@ -116,7 +117,7 @@ class Engine:
 
     def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
-        run = Run(call, surface, snapshot, sink)
+        run = Run(call, surface, snapshot, sink, time.time(), time.perf_counter())
         return self._outlive(run) if snapshot.drain else self._serve(run)
 
     async def _outlive(self, run: Run) -> None:
@@ -311,12 +312,12 @@ class Engine:
         if "json" in kind and "ndjson" not in kind:  # streaming was asked for, and ignored
             response = adapter.read(await reply.whole(), asked)
             writer = self._writer(run)
-            await self._pump(run, to, _one(chunks_of(response)), writer, None)
+            await self._pump(run, to, _pulled(_one(chunks_of(response))), writer, None)
         elif relay:
-            await self._pump(run, to, reply, relay.relay_reader(call, to), reply)
+            await self._pump(run, to, reply.block, relay.relay_reader(call, to), reply)
         else:
             lane = Translated(adapter.reader(asked), self._writer(run), framing)
-            await self._pump(run, to, reply, lane, reply)
+            await self._pump(run, to, reply.block, lane, reply)
 
     async def _function(self, run: Run, to: Deployment, final: float) -> None:
         call, function = run.call, run.snapshot.functions[to.model]
@@ -327,7 +328,7 @@ class Engine:
                 async with asyncio.timeout_at(final), aclosing(given) as chunks:
                     if call.stream:
                         writer = self._writer(run)
-                        await self._pump(run, to, _sourced(chunks, results, writer), writer, None)
+                        await self._pump(run, to, _pulled(_sourced(chunks, results, writer)), writer, None)
                     else:
                         answer = gather([chunk async for several in chunks for chunk in several])
                         run.heard()
@@ -356,14 +357,14 @@ class Engine:
     # ---- answers
 
     async def _pump(
-        self, run: Run, to: Deployment, source: AsyncIterator[T], lane: Lane[T], reply: Reply | None
+        self, run: Run, to: Deployment, pull: Callable[[], Awaitable[T | None]], lane: Lane[T], reply: Reply | None
     ) -> None:
-        """Everything of `source` through `lane` to the client, as it comes."""
+        """Everything that is pulled, up to what is empty, through `lane` to the client, as it comes."""
         loop, held = self._transport.loop, [b""]
         first = out = rest = b""
         events = size = 0
         try:
-            async for data in source:
+            while data := await pull():
                 out = lane.feed(data)
                 if not run.committed:
                     held.append(out)
@@ -377,7 +378,7 @@ class Engine:
                     self._commit(run)
                     if reply is not None:
                         reply.expect(to.timeouts.idle)
-                events += out.count(EVENT_END)
+                events = lane.events
                 size += len(out)
                 if lane.done and not lane.failed:  # the rest and the end go out in one piece
                     rest = out
@@ -497,8 +498,13 @@ async def _sourced(
     """The same, and where its usage comes from is told in time."""
     async for several in chunks:
         writer.source = results.source
-        yield several
+        if several:
+            yield several
 
 
 async def _one(chunks: Sequence[Chunk]) -> AsyncIterator[Sequence[Chunk]]:
     yield chunks
+
+
+def _pulled(chunks: AsyncIterator[Sequence[Chunk]]) -> Callable[[], Awaitable[Sequence[Chunk] | None]]:
+    return partial(anext, chunks, None)

@@ -95,46 +95,44 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     size: int = 0
 
 
-class Run:
-    """One request. A stream's run can say that it is alive (`pulse.Beating`)."""
+class Run(msgspec.Struct, eq=False):
+    """One request. A stream's run can say that it is alive (`pulse.Beating`).
 
-    __slots__ = (
-        *("call", "surface", "snapshot", "sink", "at", "started"),
-        *("requests", "tokens", "reserved", "inside"),
-        *("step", "attempts", "to", "dropped", "begun", "asked", "waited", "usage", "said"),
-        *("first", "committed", "settled", "gone", "beat"),
-        *("tries", "used", "paid", "prices"),
-    )
+    at: Unix seconds; started, begun, asked, first: `time.perf_counter`.
+    """
 
-    def __init__(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> None:
-        self.call, self.surface, self.snapshot, self.sink = call, surface, snapshot, sink
-        self.at = time.time()
-        self.started = time.perf_counter()
-        # what it takes of the key's limits
-        self.requests: Verdict | None = None
-        self.tokens: Verdict | None = None
-        self.reserved = 0  # tokens
-        self.inside = False  # it counts as under way
-        # the attempt under way, and its upstream
-        self.step: Step | None = None
-        self.attempts = 0
-        self.to: Deployment | None = None
-        self.dropped: tuple[str, ...] = ()
-        self.begun = self.asked = self.started
-        self.waited = 0.0  # seconds for upstreams, up to the first content
-        self.usage = NO_USAGE  # as the upstream told it
-        self.said: Said | None = None
-        # the answer
-        self.first: float | None = None
-        self.committed = False
-        self.settled = False
-        self.gone = False  # the client, while the answer is read to its end
-        self.beat = 0.0
-        # the attempts that have ended
-        self.tries: list[Try] = []
-        self.used = NO_USAGE
-        self.paid: int | None = 0  # picodollars; None = a price is not known
-        self.prices = ""
+    call: Call
+    surface: Chat
+    snapshot: Snapshot
+    sink: Sink
+    at: float
+    started: float
+    # what it takes of the key's limits
+    requests: Verdict | None = None
+    tokens: Verdict | None = None
+    reserved: int = 0  # tokens
+    inside: bool = False  # it counts as under way
+    # the attempt under way, and its upstream
+    step: Step | None = None
+    attempts: int = 0
+    to: Deployment | None = None
+    dropped: tuple[str, ...] = ()
+    begun: float = 0.0
+    asked: float = -1.0
+    waited: float = 0.0  # seconds for upstreams, up to the first content
+    usage: Usage = NO_USAGE  # as the upstream told it
+    said: Said | None = None
+    # the answer
+    first: float | None = None
+    committed: bool = False
+    settled: bool = False
+    gone: bool = False  # the client, while the answer is read to its end
+    beat: float = 0.0
+    # the attempts that have ended
+    tries: list[Try] = []
+    used: Usage = NO_USAGE
+    paid: int | None = 0  # picodollars; None = a price is not known
+    prices: str = ""
 
     def begin(self, step: Step) -> None:
         """An attempt."""
@@ -180,17 +178,17 @@ class Run:
             usage = self._estimated(outcome)
         if usage is not NO_USAGE:
             paid = self._pay(usage, step)
-        at, took = _ms(self.begun - self.started), _ms(now - self.begun)
-        one = Try(
+        at, took = int((self.begun - self.started) * 1e6) / 1000, int((now - self.begun) * 1e6) / 1000
+        one = Try(  # by position, as the record below
             to.id, to.provider, to.model, step.why, outcome, status, at, took, usage.input, usage.output, paid
-        )  # by position, as the record below
+        )
         self.tries.append(one)
 
     def record(self, status: int, error: str | None) -> Record:
         """The usage record of the request, which has ended."""
         self.tried(error or "ok", status)
-        call, to, used, tries = self.call, self.to, self.used, self.tries
-        now = time.perf_counter()
+        call, to, used, tries, first = self.call, self.to, self.used, self.tries, self.first
+        now = time.perf_counter() - self.started
         key = call.key
         return Record(  # by position: this is the hot path
             call.id,
@@ -214,9 +212,9 @@ class Run:
             tries[0].cost_usd if len(tries) == 1 else None if self.paid is None else usd(self.paid),
             self.attempts,
             "off",
-            _ms(now - self.started),
-            None if self.first is None else _ms(self.first - self.started),
-            _ms((self.first or now) - self.started - self.waited),
+            int(now * 1e6) / 1000,  # milliseconds, to the microsecond
+            None if first is None else int((first - self.started) * 1e6) / 1000,
+            int(((first - self.started if first else now) - self.waited) * 1e6) / 1000,
             call.client_request_id,
             call.parent_id,
             tries,
@@ -301,8 +299,3 @@ def _sum(one: Usage, other: Usage) -> Usage:
         one.audio_input + other.audio_input,
         one.audio_output + other.audio_output,
     )
-
-
-def _ms(seconds: float) -> float:
-    """Milliseconds, to the microsecond."""
-    return int(seconds * 1e6) / 1000

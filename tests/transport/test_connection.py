@@ -10,7 +10,7 @@ import pytest
 
 from polymux.errors import Failure, Truncated
 from polymux.transport.connection import MAX_HEAD, MOST_HEADERS, PIECE
-from polymux.types import Link, WireRequest
+from polymux.types import Link
 from support.peer import looped, until
 from transport.lab import CHUNKED, NOTHING, OK, Certificates, Server, deployment
 
@@ -218,19 +218,6 @@ async def test_a_long_body_is_no_long_head() -> None:
         await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (size, b"x" * size))
         assert len(await (await sending).whole()) == size
         await server.round_trip(peer)
-
-
-@looped
-async def test_a_head_has_no_body() -> None:
-    async with Server() as server:
-        request = WireRequest("HEAD", server.url, (), b"")
-        final = asyncio.get_running_loop().time() + 1000.0
-        sending = asyncio.create_task(server.transport.send(request, deployment(), final, stream=False))
-        peer = await server.accept()
-        await peer.answer(b"HTTP/1.1 200 OK\r\ncontent-length: 99\r\n\r\n")
-        reply = await sending
-        assert (reply.status, await reply.whole()) == (200, b"")
-        await peer.gone()
 
 
 # ---- compressed ------------------------------------------------------------------------------------------------

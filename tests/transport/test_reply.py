@@ -154,5 +154,5 @@ async def test_a_paused_connection_that_is_left_is_closed() -> None:
 
 def test_the_parts_stay_small() -> None:
     """What is made for each request has no dict of its own."""
-    assert not hasattr(Reply.__new__(Reply), "__dict__")
+    assert not hasattr(Reply(Connection.__new__(Connection), 0.0, 0.0), "__dict__")
     assert issubclass(Connection, asyncio.Protocol)

@@ -134,6 +134,12 @@ OTHER: Final = "other"
 MOST: Final = 1000  # models that are known, and kinds of records whose cells are remembered
 
 
+# bounds with the place of the sum before them, which is no bound
+_DURATION, _FIRST_TOKEN, _OVERHEAD, _ATTEMPTS, _TOKENS = (
+    (0.0, *family.bounds) for family in (DURATION, FIRST_TOKEN, OVERHEAD, ATTEMPTS, TOKENS)
+)
+
+
 class Levels(NamedTuple):
     """What is so at this moment, in the order of `LEVELS`."""
 
@@ -171,28 +177,34 @@ class Metrics(Hook):
     def ended(self, records: Sequence[Record]) -> None:
         values = self._values
         for record in records:
-            served = record.surface, record.provider, record.model, record.upstream_model
-            kind = (*served, record.status, record.error_code)
+            provider, status = record.provider, record.status
+            kind = (record.surface, provider, record.model, record.upstream_model, status, record.error_code)
             at = self._places.get(kind) or self._place(kind)
-            values[at.requests] += 1
-            if not record.provider:  # refused, by us
+            requests, duration, first_token, into, out, overhead, attempts = at
+            values[requests] += 1
+            if not provider:  # refused, by us
                 continue
-            seen = [
-                (at.duration, DURATION.bounds, record.duration_ms / 1000),
-                (at.attempts, ATTEMPTS.bounds, record.attempts),
-            ]
-            if record.attempts == 1:  # else it holds the pauses between attempts
-                seen.append((at.overhead, OVERHEAD.bounds, record.overhead_ms / 1000))
+            value = record.duration_ms / 1000  # what follows is the same five times: a call for each costs twice that
+            values[duration] += value
+            values[bisect_left(_DURATION, value, 1) + duration] += 1
+            count = record.attempts
+            values[attempts] += count
+            values[bisect_left(_ATTEMPTS, count, 1) + attempts] += 1
+            if count == 1:  # else it holds the pauses between attempts
+                value = record.overhead_ms / 1000
+                values[overhead] += value
+                values[bisect_left(_OVERHEAD, value, 1) + overhead] += 1
             if record.stream and record.first_token_ms is not None:
-                seen.append((at.first_token, FIRST_TOKEN.bounds, record.first_token_ms / 1000))
+                value = record.first_token_ms / 1000
+                values[first_token] += value
+                values[bisect_left(_FIRST_TOKEN, value, 1) + first_token] += 1
             if record.usage_source != "none":
-                seen += (
-                    (at.input, TOKENS.bounds, record.input_tokens),
-                    (at.output, TOKENS.bounds, record.output_tokens),
-                )
-            for first, bounds, value in seen:
-                values[first] += value
-                values[first + 1 + bisect_left(bounds, value)] += 1
+                count = record.input_tokens
+                values[into] += count
+                values[bisect_left(_TOKENS, count, 1) + into] += 1
+                count = record.output_tokens
+                values[out] += count
+                values[bisect_left(_TOKENS, count, 1) + out] += 1
 
     def failed(self, call: Call, to: Deployment, failure: Failure) -> None:
         model = self._model(f"{to.provider}/{to.model}", to.model, failure.row.fault != "client")

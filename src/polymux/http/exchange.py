@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 HIGH_WATER: Final = 512 * 1024  # bytes waiting for a slow client before the upstream is told to wait
@@ -30,37 +31,25 @@ class Connection(Protocol):
     async def drain(self) -> None: ...
 
 
-class Exchange:
-    """One request and the writing of its answer. Implements `engine.Sink`."""
+class Exchange(msgspec.Struct, eq=False):
+    """One request and the writing of its answer. Implements `engine.Sink`.
 
-    __slots__ = (
-        "_chunked",
-        "_connection",
-        "body",
-        "done",
-        "extra",
-        "headers",
-        "id",
-        "keep_alive",
-        "method",
-        "started",
-        "target",
-        "version",
-    )
+    id: x-request-id. extra: header lines of every answer to this request.
+    """
 
-    def __init__(self, connection: Connection, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
-        self._connection = connection
-        self._chunked = True
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.body = b""
-        self.id = ""  # x-request-id
-        self.extra = b""  # header lines of every answer to this request
-        self.version = "1.1"
-        self.keep_alive = True
-        self.started = False
-        self.done = False
+    _connection: Connection
+    method: str
+    target: bytes
+    headers: dict[bytes, bytes]
+    body: bytes = b""
+    id: str = ""
+    extra: bytes = b""
+    version: str = "1.1"
+    keep_alive: bool = True
+    started: bool = False
+    done: bool = False
+    _chunked: bool = True
+    _head: bytes = b""  # of a streamed answer, before its first piece
 
     @property
     def client(self) -> str:
@@ -86,23 +75,29 @@ class Exchange:
         self._connection.finish(self)
 
     def start(self, status: int, head: bytes) -> None:
-        """Begin an answer of unknown length."""
+        """Begin an answer of unknown length. It goes out with the first piece."""
         self.started = True
         self._chunked = self.version == "1.1"
         if self._chunked:
             head += b"transfer-encoding: chunked\r\n"
         else:
             self.keep_alive = False
-        self._connection.send(self._start(status, head))
+        self._head = self._start(status, head)
 
     def write(self, data: bytes) -> None:
-        self._connection.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        head, self._head = self._head, b""
+        self._connection.send(b"%b%x\r\n%b\r\n" % (head, len(data), data) if self._chunked else head + data)
 
     def end(self, data: bytes) -> None:
         """The last piece, which may be empty."""
         self.done = True
-        if self._chunked:
-            data = b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n"
+        head, self._head = self._head, b""
+        if not self._chunked:
+            data = head + data
+        elif data:
+            data = b"%b%x\r\n%b\r\n0\r\n\r\n" % (head, len(data), data)
+        else:
+            data = head + b"0\r\n\r\n"
         self._connection.send(data)
         self._connection.finish(self)
 

@@ -132,6 +132,11 @@ class Lane(Protocol):
         """The end mark was seen; nothing of use follows."""
         ...
 
+    @property
+    def events(self) -> int:
+        """How many have been given out."""
+        ...
+
     def feed(self, data: bytes) -> bytes: ...
 
     def close(self) -> bytes:

@@ -20,11 +20,12 @@ from polymux.providers.openai_repair import Repair, counted, repair_whole, usage
 from polymux.providers.openai_request import FATES, wire_request
 from polymux.providers.replies import UNREADABLE
 from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk, TokenUsage
-from polymux.schema.openai import Glance, GlanceChoice, ModelList, Opening, Whole
+from polymux.schema.openai import Counts, Glance, GlanceChoice, LooseGlance, ModelList, Opening, Whole
 from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
 from polymux.wire import sse
 
-_glance = msgspec.json.Decoder(Glance)
+_glances = msgspec.json.Decoder(Glance).decode_lines
+_loose = msgspec.json.Decoder(LooseGlance).decode
 _opening = msgspec.json.Decoder(Opening).decode
 _whole = msgspec.json.Decoder(Whole).decode
 _any = msgspec.json.Decoder().decode
@@ -113,10 +114,11 @@ class Relay:
     is left out and counted in `malformed`: clients' readers break on it.
     """
 
-    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "done", "failed", "malformed", "usage")
+    __slots__ = ("_decoder", "_finished", "_wants_usage", "content", "done", "events", "failed", "malformed", "usage")
 
     def __init__(self, wants_usage: bool) -> None:
         self._wants_usage = wants_usage
+        self.events = 0  # given out
         self._decoder = sse.Decoder()
         self._finished = False
         self.done = False
@@ -143,28 +145,33 @@ class Relay:
 
     def _block(self, data: bytes) -> bytes | None:
         """Whole, plainly framed events, which is what nearly every read brings, decoded in one go. None = look at
-        them one by one: what is no JSON line by line is no plain framing either."""
+        them one by one."""
         events = data.removesuffix(DONE)
         if not events.endswith(b"}\n\n"):
             return None
-        lines = events[6:-2].replace(b"\n\ndata: ", b"\n")
+        chunks = events[6:-2].split(b"\n\ndata: ")
+        if events.count(b"\n") != 2 * len(chunks):  # JSON that does not keep to its line
+            return None
         try:
-            seen = _glance.decode_lines(lines)
+            seen = _glances(chunks[0] if len(chunks) == 1 else b"\n".join(chunks))
         except UNREADABLE:
             return None
-        breaks = len(seen) - 1  # all of them were "\n\ndata: ", which is 7 bytes more
-        if lines.count(b"\n") != breaks or len(events) != len(lines) + 8 + 7 * breaks:
-            return None  # blank lines, or JSON that does not keep to its line
+        if len(seen) != len(chunks):
+            return None
         told = [chunk for chunk in seen if chunk != _TEXT_ONLY]
-        if any(chunk.error for chunk in told):
+        if told and any(chunk.error for chunk in told):
             return None
         self.done |= len(events) != len(data)
-        if not self.content:
-            self.content = _has_content(lines)
-        if all([self._note(chunk) for chunk in told]):  # noqa: C419 - each is to be noted
+        self.content = self.content or any(map(_opens, chunks))
+        self.events += len(seen)
+        refused = [chunk for chunk in told if not self._note(chunk)] if told else told
+        if not refused:
             return events
-        passing = [line for line, chunk in zip(lines.split(b"\n"), seen, strict=True) if self._note(chunk)]
-        return b"".join(map(sse.encode, passing))
+        self.events -= len(refused)
+        if len(refused) == 1 and refused[0] is seen[-1]:  # the usage comes last
+            return events[: -len(sse.encode(chunks[-1]))]
+        kept = [chunk for chunk, glance in zip(chunks, seen, strict=True) if glance not in refused]
+        return b"".join(map(sse.encode, kept))
 
     def _events(self, events: list[tuple[str, bytes]]) -> bytes:
         out = []
@@ -175,7 +182,7 @@ class Relay:
                 self.done = True
                 continue
             try:
-                chunk = _glance.decode(data)
+                chunk = _loose(data)
             except UNREADABLE:
                 self.malformed += 1
                 continue
@@ -184,31 +191,23 @@ class Relay:
             elif self._note(chunk):
                 self.content = self.content or _opens(data)
                 out.append(sse.encode(data))
+        self.events += len(out)
         return b"".join(out)
 
-    def _note(self, chunk: Glance) -> bool:
+    def _note(self, chunk: Glance | LooseGlance) -> bool:
         """Take down what a chunk says; False for a usage chunk that the client did not ask for."""
         for choice in chunk.choices or ():
             if choice.finish_reason:
                 self._finished = True
             if choice.usage:
                 self.usage = usage_of(choice.usage)
-        if chunk.usage:
-            self.usage = usage_of(chunk.usage)
-            return bool(chunk.choices) or self._wants_usage
-        return True
-
-
-def _has_content(lines: bytes) -> bool:
-    """Whether any of these chunks, one a line, has content; mostly the first or the second has."""
-    start = 0
-    while start < len(lines):
-        end = lines.find(b"\n", start)
-        end = len(lines) if end < 0 else end
-        if _opens(lines[start:end]):
+        usage = chunk.usage
+        if usage is None:
             return True
-        start = end + 1
-    return False
+        told = counted(usage) if isinstance(usage, Counts) else usage_of(usage)
+        if told is not NO_USAGE:
+            self.usage = told
+        return bool(chunk.choices) or self._wants_usage
 
 
 def _opens(data: bytes) -> bool:
@@ -259,6 +258,7 @@ class Mender:
         self._decoder = sse.Decoder()
         self._mended = _Mended()
         self.content = False
+        self.events = 0  # given out
         self.failed: Failure | None = None
         self.usage = NO_USAGE
 
@@ -297,6 +297,7 @@ class Mender:
                 return b""
         elif not self.content:
             self.content = any(v for choice in chunk["choices"] for k, v in choice["delta"].items() if k != "role")
+        self.events += 1
         return sse.encode(_encode(chunk))
 
 

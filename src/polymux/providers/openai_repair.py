@@ -240,17 +240,18 @@ def counted(usage: Counts | None) -> Usage:
     if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
         return NO_USAGE
     prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    if prompt is None or usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
+    elsewhere = prompt is None and (usage.cached_tokens or usage.prompt_cache_hit_tokens)
+    if elsewhere or usage.total_tokens != usage.prompt_tokens + usage.completion_tokens:
         return usage_of(msgspec.to_builtins(usage))
     return Usage(
         usage.prompt_tokens,
         usage.completion_tokens,
-        prompt.cached_tokens or 0,
-        prompt.cache_write_tokens or 0,
+        (prompt.cached_tokens or 0) if prompt else 0,
+        (prompt.cache_write_tokens or 0) if prompt else 0,
         (completion.reasoning_tokens or 0) if completion else 0,
         "upstream",
         0,
-        prompt.audio_tokens or 0,
+        (prompt.audio_tokens or 0) if prompt else 0,
         (completion.audio_tokens or 0) if completion else 0,
     )
 

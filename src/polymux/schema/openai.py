@@ -51,14 +51,6 @@ class GlanceChoice(msgspec.Struct, gc=False):
     usage: Any = None
 
 
-class Glance(msgspec.Struct, gc=False):
-    """All that is looked at in a chunk that passes: nothing of the text."""
-
-    choices: list[GlanceChoice] | None = None
-    usage: Any = None
-    error: Any = None
-
-
 class Counts(msgspec.Struct, gc=False):
     """A usage object as OpenAI writes it, and two places where others put the cached tokens."""
 
@@ -69,6 +61,22 @@ class Counts(msgspec.Struct, gc=False):
     completion_tokens_details: CompletionDetails | None = None
     cached_tokens: int | None = None
     prompt_cache_hit_tokens: int | None = None
+
+
+class Glance(msgspec.Struct, gc=False):
+    """All that is looked at in a chunk that passes: nothing of the text."""
+
+    choices: list[GlanceChoice] | None = None
+    usage: Counts | None = None
+    error: Any = None
+
+
+class LooseGlance(msgspec.Struct, gc=False):
+    """The same of a chunk whose usage is of types that OpenAI does not send."""
+
+    choices: list[GlanceChoice] | None = None
+    usage: Any = None
+    error: Any = None
 
 
 class Whole(msgspec.Struct, gc=False):

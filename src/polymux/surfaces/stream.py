@@ -29,12 +29,13 @@ DECODERS: Final[Mapping[str, Callable[[], Decoder]]] = MappingProxyType(
 class Writer:
     """Pivot chunks in, client events out. Remembers whether content was seen, and the usage."""
 
-    __slots__ = ("_alter", "_call", "_surface", "content", "failed", "source", "usage")
+    __slots__ = ("_alter", "_call", "_surface", "content", "events", "failed", "source", "usage")
 
     def __init__(self, surface: Chat, call: Call, alter: Callable[[Chunk], Chunk | None] | None = None) -> None:
         self._surface, self._call, self._alter = surface, call, alter
         self.source = "upstream"  # of the usage: upstream | estimated
         self.content = False
+        self.events = 0  # given out, about: a chunk of usage alone may not be
         self.failed: Failure | None = None
         self.usage = NO_USAGE
 
@@ -50,6 +51,7 @@ class Writer:
                 self.usage = usage_of(chunk.usage, self.source)
             if not self.content:
                 self.content = any(choice.delta.has_content() for choice in chunk.choices)
+        self.events += len(chunks)
         return self._surface.events(self._call, chunks)
 
     def close(self) -> bytes:
@@ -68,6 +70,10 @@ class Translated:
     @property
     def content(self) -> bool:
         return self._writer.content
+
+    @property
+    def events(self) -> int:
+        return self._writer.events
 
     @property
     def usage(self) -> Usage:

@@ -8,6 +8,7 @@ reaches the upstream. Sources: RFC 9110, RFC 9112.
 from __future__ import annotations
 
 import asyncio
+from functools import cached_property
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -60,15 +61,12 @@ class Transport:
         self._prepared: dict[tuple[str, str], _Prepared] = {}
         self._active: set[Reply] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
         self._dialer: Dialer | None = None
 
-    @property
+    @cached_property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The loop that all of this runs on; asyncio's own answer costs a system call (CPython 3.11)."""
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-        return self._loop
+        return asyncio.get_running_loop()
 
     def stats(self) -> Stats:
         pools = self._pools.values()
@@ -110,11 +108,13 @@ class Transport:
             if self._tap is None:
                 reply = Reply(conn, deadline, final)
             else:
-                reply = Tapped(conn, deadline, final, self._tap, to)
+                reply = Tapped(conn, deadline, final, tap=self._tap, to=to)
                 self._tap.sent(to, request)
             used = conn.since
             conn.start(reply, data, rest)
-            self._watch(reply, loop)
+            self._active.add(reply)
+            if self._timer is None:
+                self._timer = loop.call_later(TICK, self._tick, loop)
             try:
                 while not reply.status:
                     await reply.wait()
@@ -122,9 +122,6 @@ class Transport:
                     self._tap.answered(to, reply.status, reply.headers)
                 if reply.status == 407 and (proxy := prepared.pool.target.forwarder):
                     raise proxy.asks_for_credentials(407)
-                if prepared.method == "HEAD":  # what its headers tell of does not come, and the parser waits for it
-                    reply.complete = True
-                    conn.abort()
                 return reply
             except Lost as error:
                 self._active.discard(reply)
@@ -143,7 +140,8 @@ class Transport:
             reply.idle = 0.0  # what else comes wins it no time
         else:
             self._active.discard(reply)
-            reply.close()
+            if not reply.complete:
+                reply.close()
 
     async def close(self) -> None:
         if self._timer is not None:
@@ -165,11 +163,6 @@ class Transport:
         prepared = _Prepared(request.method, request.headers, to.link, pool, _head(request, target))
         self._prepared[(to.id, request.url)] = prepared
         return prepared
-
-    def _watch(self, reply: Reply, loop: asyncio.AbstractEventLoop) -> None:
-        self._active.add(reply)
-        if self._timer is None:
-            self._timer = loop.call_later(TICK, self._tick, loop)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
         self.expire(loop.time())

@@ -122,8 +122,12 @@ class Connection(asyncio.Protocol):
             self._refuse(reply, "the upstream's answer is not valid HTTP")
         except httptools.HttpParserUpgrade:
             self._refuse(reply, "the upstream wants another protocol")
-        if self._body:
-            self._deliver(reply)
+        body = self._body
+        if body:  # as `_deliver`: this is once for each read
+            self._bare = 0
+            if not reply.complete:
+                reply.feed(body[0] if len(body) == 1 else b"".join(body))
+            body.clear()
         elif self._reply is not None:
             self._bare += len(data)
             if self._bare > MAX_HEAD:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from polymux.transport.reply import MAX_BODY, Reply, Source
+from polymux.transport.reply import MAX_BODY, Reply
 from polymux.types import Deployment, WireRequest
 
 
@@ -21,21 +21,18 @@ class Tap(Protocol):
         """A part of its body, decoded, as the reader gets it."""
 
 
-class Tapped(Reply):
+class Tapped(Reply, kw_only=True):
     """A reply with a listener."""
 
-    __slots__ = ("_tap", "_to")
-
-    def __init__(self, conn: Source, deadline: float, final: float, tap: Tap, to: Deployment) -> None:
-        super().__init__(conn, deadline, final)
-        self._tap, self._to = tap, to
+    tap: Tap
+    to: Deployment
 
     async def block(self) -> bytes:
-        if data := await super().block():
-            self._tap.received(self._to, data)
+        if data := await Reply.block(self):
+            self.tap.received(self.to, data)
         return data
 
     async def whole(self, limit: int = MAX_BODY) -> bytes:
-        data = await super().whole(limit)
-        self._tap.received(self._to, data)
+        data = await Reply.whole(self, limit)
+        self.tap.received(self.to, data)
         return data
