@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import ceil
 from urllib.parse import quote
 
@@ -17,11 +18,15 @@ LONGEST_NAME, MOST_NAMES = 64, 32  # characters and names that x-polymux-dropped
 
 def served_head(attempts: int, to: Deployment | None, dropped: Sequence[str]) -> bytes:
     """By whom, after how many attempts, and without which parameters."""
+    head = _served(attempts, to.provider, to.model) if to is not None else _served(attempts, "", "")
+    return head + b"x-polymux-dropped: %b\r\n" % _listed(dropped) if dropped else head
+
+
+@lru_cache(1024)
+def _served(attempts: int, provider: str, model: str) -> bytes:
     head = b"x-polymux-attempts: %d\r\nx-polymux-cache: off\r\n" % attempts
-    if to is not None:
-        head += b"x-polymux-provider: %b\r\nx-polymux-model: %b\r\n" % (to.provider.encode(), _value(to.model).encode())
-    if dropped:
-        head += b"x-polymux-dropped: %b\r\n" % _listed(dropped)
+    if provider:
+        head += b"x-polymux-provider: %b\r\nx-polymux-model: %b\r\n" % (provider.encode(), _value(model).encode())
     return head
 
 

@@ -189,8 +189,10 @@ class Metrics(Hook):
             values[bisect_left(_DURATION, value, 1) + duration] += 1
             count = record.attempts
             values[attempts] += count
-            values[bisect_left(_ATTEMPTS, count, 1) + attempts] += 1
-            if count == 1:  # else it holds the pauses between attempts
+            if count != 1:
+                values[bisect_left(_ATTEMPTS, count, 1) + attempts] += 1
+            else:  # in others the overhead holds the pauses between attempts
+                values[attempts + 1] += 1
                 value = record.overhead_ms / 1000
                 values[overhead] += value
                 values[bisect_left(_OVERHEAD, value, 1) + overhead] += 1

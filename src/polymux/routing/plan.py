@@ -46,7 +46,8 @@ def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Pl
     for route in routes:
         order = STRATEGIES[route.strategy](route.deployments, draw, turn)
         for _ in range(1 + route.retries):
-            order = [one for one in order if at + waits.get(one.id, 0.0) < deadline]
+            if waits:  # else nothing has been tried
+                order = [one for one in order if at + waits.get(one.id, 0.0) < deadline]
             if budget <= 0 or not order:
                 break
             deployment = order.pop(0)
