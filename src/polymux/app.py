@@ -222,10 +222,9 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     database = Database(config.server.database_url, data_dir)
     engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, StoredMemory(database), hooks)
     live = LiveKeys(KeyStore(database), static_keys(config, data_dir))
-    front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else ()))
-    front.database, front.live = database, live
-    front.shipper = Shipper(database, data_dir, config.ledger.retention or 0.0)
-    front.shipper.busy = lambda: engine.under_way > BUSY
+    shipper = Shipper(database, data_dir, config.ledger.retention or 0.0, lambda: engine.under_way > BUSY)
+    front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else (), ledger, shipper))
+    front.database, front.live, front.shipper = database, live, shipper
     return front
 
 

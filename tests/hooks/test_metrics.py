@@ -157,9 +157,10 @@ def test_failed_attempts_are_counted_by_kind() -> None:
 def test_levels_are_set_and_not_added() -> None:
     cells = Cells()
     metrics = Metrics(cells)
-    metrics.observe(Levels(9, 9, 9, 9, 9, 9))
-    metrics.observe(Levels(1, 2, 3, 4, 5, 6))
-    assert list(counted(cells).values()) == [(1.0,), (2.0,), (3.0,), (4.0,), (5.0,), (6.0,), (float(os.getpid()),)]
+    metrics.observe(Levels(*[9] * len(Levels._fields)))
+    levels = range(1, len(Levels._fields) + 1)
+    metrics.observe(Levels(*levels))
+    assert list(counted(cells).values()) == [*((float(level),) for level in levels), (float(os.getpid()),)]
 
 
 def test_the_levels_have_their_cells() -> None:

@@ -64,7 +64,7 @@ def test_names_and_sentences() -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("name", set(FAULTS) - {"prefill", "500-once", "huge-body", "endless-event"})
+@pytest.mark.parametrize("name", sorted(set(FAULTS) - {"prefill", "500-once", "huge-body", "endless-event"}))
 def test_every_fault_bends_every_form(name: str, form: tuple[str, bool]) -> None:
     flaws_of_streams = {"malformed-event", "no-done", "double-finish"}
     good, bad = bent(name, form)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from polymux.store.keys import KeyStore, Snapshot
 from polymux.store.live import LiveKeys, said
 from polymux.store.memory import StaticKeys
 from polymux.types import Key
+from support.waiting import until
 
 STATIC = StaticKeys([("sk-static", Key("static-1", "key 1"))])
 NOW = 1_800_000_000.0
@@ -46,16 +46,6 @@ def keys(store: KeyStore, clock: Clock) -> Iterator[LiveKeys]:
     made = LiveKeys(store, STATIC, clock)
     yield made
     made.close()
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for another thread."""
-    pause = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError
 
 
 def test_it_is_what_the_seam_asks_for(keys: LiveKeys) -> None:

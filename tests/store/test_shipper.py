@@ -25,6 +25,7 @@ from polymux.store.lines import HOUR
 from polymux.store.shipper import Shipper
 from polymux.store.tables import HOURS, JOURNALS, RECORDS, STATE
 from store.test_journal import record
+from support.waiting import until
 
 _encode = msgspec.json.encode
 
@@ -242,6 +243,50 @@ def test_a_thread_moves_what_comes_and_the_end_what_is_left(tmp_path: Path, data
     shipper.close()
     assert ids(database) == ["req_1", "req_2"]
     assert threading.active_count() == threads - 1  # the journal's has ended as well
+
+
+@pytest.mark.parametrize("reason", ["nobody is busy", "it is asked", "a lot has piled up"])
+def test_requests_come_first_but_not_for_ever(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    busy = threading.Event()
+    busy.set()
+    (tmp_path / "journal").mkdir()
+    shipper = Shipper(database, tmp_path, busy=busy.is_set)
+    left(tmp_path, lines("req_1"))
+    monkeypatch.setattr(module, "EVERY", 0.01)
+    assert not shipper.due()
+    if reason == "nobody is busy":
+        busy.clear()
+    elif reason == "a lot has piled up":
+        monkeypatch.setattr(module, "PILE", len(lines("req_1")))
+    shipper.start()
+    if reason == "it is asked":
+        assert shipper.catch_up(20)
+    else:
+        until(lambda: ids(database) == ["req_1"])
+    shipper.close()
+    assert ids(database) == ["req_1"]
+
+
+def test_a_busy_gateway_moves_nothing_by_itself(
+    tmp_path: Path, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+
+    def busy() -> bool:
+        asked.append(True)
+        return True
+
+    (tmp_path / "journal").mkdir()
+    shipper = Shipper(database, tmp_path, busy=busy)
+    left(tmp_path, lines("req_1"))
+    monkeypatch.setattr(module, "EVERY", 0.001)
+    shipper.start()
+    until(lambda: len(asked) > 5)
+    assert ids(database) == []
+    shipper.close()
+    assert ids(database) == ["req_1"]  # the end leaves nothing behind
 
 
 def test_catching_up_has_an_end(tmp_path: Path, database: Database, shipper: Shipper) -> None:

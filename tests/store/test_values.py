@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from polymux.store.database import Database
 from polymux.store.memory import LocalMemory
 from polymux.store.tables import MEMORY
 from polymux.store.values import FRESH, LARGEST, SWEEP, StoredMemory
+from support.waiting import until
 
 NOW = 1_800_000_000.0
 
@@ -57,15 +57,6 @@ def load(memory: base.Memory, tenant: str, name: str) -> bytes | None:
 def rows(database: Database) -> dict[tuple[str, str], bytes]:
     with database.connect() as connection:
         return {(row.tenant, row.name): row.value for row in connection.execute(select(MEMORY))}
-
-
-def until(condition: Callable[[], bool]) -> None:
-    pause = threading.Event()
-    for _ in range(2000):
-        if condition():
-            return
-        pause.wait(0.005)
-    raise AssertionError
 
 
 def test_what_is_put_is_at_hand_and_written_soon(memory: StoredMemory, database: Database) -> None:
@@ -233,3 +224,65 @@ def test_it_says_what_a_dictionary_says(
             assert memory.get(tenant, name) in (None, model.get(tenant, name))
     memory.close()
     database.close()
+
+
+# ---- taken -------------------------------------------------------------------------------------------------------
+
+
+def take(memory: base.Memory, tenant: str, name: str) -> bytes | None:
+    return asyncio.run(memory.take(tenant, name))
+
+
+def test_what_is_taken_is_gone_everywhere(memory: StoredMemory, database: Database, clock: Clock) -> None:
+    other = StoredMemory(database, clock)
+    memory.put("t", "a", b"1", 60)
+    memory.put("u", "a", b"2", 60)
+    memory.flush()
+    assert load(other, "t", "a") == b"1"
+    assert take(other, "t", "a") == b"1"
+    assert take(other, "t", "a") is None
+    assert take(memory, "t", "a") is None, "although it was at hand here"
+    assert memory.get("t", "a") is other.get("t", "a") is None
+    assert rows(database) == {("u", "a"): b"2"}
+    other.close()
+
+
+def test_what_is_not_written_yet_can_be_taken_and_put_again(memory: StoredMemory, database: Database) -> None:
+    memory.put("t", "a", b"1", 60)
+    assert take(memory, "t", "a") == b"1"
+    assert take(memory, "t", "a") is None
+    memory.flush()
+    assert rows(database) == {}
+    memory.put("t", "a", b"2", 60)
+    assert memory.get("t", "a") == take(memory, "t", "a") == b"2"
+
+
+def test_what_has_expired_is_not_taken(memory: StoredMemory, clock: Clock) -> None:
+    memory.put("t", "a", b"1", 60)
+    clock.now += 60
+    assert take(memory, "t", "a") is None
+
+
+def test_of_many_who_take_it_at_once_one_gets_it(database: Database, clock: Clock) -> None:
+    workers = [StoredMemory(database, clock) for _ in range(4)]
+    for n in range(10):
+        workers[0].put("t", f"a{n}", b"1", 60)
+
+    async def all_at_once() -> list[bytes | None]:
+        return await asyncio.gather(*(worker.take("t", f"a{n}") for worker in workers for n in range(10)))
+
+    found = asyncio.run(all_at_once())
+    assert sorted(value is None for value in found) == [False] * 10 + [True] * 30
+    for worker in workers:
+        worker.close()
+
+
+def test_taking_from_a_broken_database_says_so(memory: StoredMemory, database: Database) -> None:
+    database.close()
+    with database.begin() as connection:
+        connection.execute(MEMORY.delete())
+        connection.exec_driver_sql("ALTER TABLE memory RENAME TO gone")
+    with pytest.raises(Unusable):
+        take(memory, "t", "a")
+    with database.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE gone RENAME TO memory")

@@ -116,16 +116,21 @@ UPSTREAMS: Final = Family(
     "polymux_upstream_connections", "gauge", "Connections to upstreams: busy, idle or being made.", ("state",)
 )
 WAITING: Final = Family("polymux_upstream_waiting", "gauge", "Requests that wait for a connection to an upstream.")
+FAILING: Final = Family("polymux_journal_failing", "gauge", "Whether the disk takes no usage records (1) or does (0).")
+LOST: Final = Family(
+    "polymux_journal_lost_records", "counter", "Usage records that were dropped, for the disk took none for too long."
+)
+SKIPPED: Final = Family("polymux_journal_skipped_lines", "counter", "Lines of the journals that were no usage records.")
 WORKER: Final = Family("polymux_worker_pid", "gauge", "The worker's process.")  # for ourselves, not shown
 
 TABLE: Final = (
     *(DURATION, FIRST_TOKEN, TOKENS, OVERHEAD, ATTEMPTS, REQUESTS, FAILURES),
-    *(IN_FLIGHT, CLIENTS, UPSTREAMS, WAITING),
+    *(IN_FLIGHT, CLIENTS, UPSTREAMS, WAITING, FAILING, LOST, SKIPPED),
 )
 LEVELS: Final = (
     *((IN_FLIGHT, ()), (CLIENTS, ())),
     *((UPSTREAMS, ("busy",)), (UPSTREAMS, ("idle",)), (UPSTREAMS, ("connecting",))),
-    *((WAITING, ()), (WORKER, ())),
+    *((WAITING, ()), (FAILING, ()), (LOST, ()), (SKIPPED, ()), (WORKER, ())),
 )
 # surfaces as the conventions name their operations
 OPERATIONS: Final = MappingProxyType({"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"})
@@ -149,6 +154,9 @@ class Levels(NamedTuple):
     idle: int = 0
     connecting: int = 0
     waiting: int = 0
+    failing: bool = False
+    lost: int = 0
+    skipped: int = 0
 
 
 class _Places(NamedTuple):

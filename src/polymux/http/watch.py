@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from polymux.engine import Engine
     from polymux.http.protocol import Exchange
     from polymux.http.serve import Front
+    from polymux.store.journal import Journal
+    from polymux.store.shipper import Shipper
 
 LONGEST: Final = 120  # characters of a path in the log
 _FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
@@ -27,8 +29,11 @@ _FORWARDED: Final = (b"x-forwarded-for", b"forwarded", b"x-real-ip")
 class Watch:
     """metrics: of this worker. hooks: get the records of what is refused."""
 
-    def __init__(self, metrics: Metrics, hooks: tuple[Hook, ...]) -> None:
+    def __init__(
+        self, metrics: Metrics, hooks: tuple[Hook, ...], journal: Journal | None = None, shipper: Shipper | None = None
+    ) -> None:
         self.metrics = metrics
+        self._journal, self._shipper = journal, shipper
         self._hooks = (metrics, *hooks)
         self._clients = 0
 
@@ -50,12 +55,15 @@ class Watch:
                 stats.idle,
                 stats.dialing,
                 stats.waiting,
+                self._journal is not None and self._journal.failing,
+                self._journal.lost if self._journal else 0,
+                self._shipper.bad if self._shipper else 0,
             )
         )
 
 
-def refusal(exchange: Exchange, failure: Failure, caller: Key | None = None) -> Record:
-    """The record of a request that never became a call."""
+def refusal(exchange: Exchange, failure: Failure, caller: Key | None = None, surface: str = "") -> Record:
+    """The record of a request that never became a call. surface: that it was for, if any."""
     path = mask(exchange.target.partition(b"?")[0].decode("latin-1"))[:LONGEST]
     return Record(
         id=exchange.id,
@@ -63,7 +71,7 @@ def refusal(exchange: Exchange, failure: Failure, caller: Key | None = None) -> 
         key_id=caller.id if caller else "",
         key_name=caller.name if caller else "",
         tenant=caller.tenant if caller else "",
-        surface="chat" if caller else f"{exchange.method} {path}".strip(),
+        surface=surface or f"{exchange.method} {path}".strip(),
         model="",
         provider="",
         upstream_model="",

@@ -50,16 +50,17 @@ class Shipper:
     """Moves what stands in `data_dir/journal`. `start` does so in a thread, until `close`; `ship` does it once.
 
     retention: seconds that records are kept, 0 = for ever; the sums of their hours stay. bad: lines that were no
-    records. busy: whether requests need the time; then it waits until it is asked, or until a lot has piled up. Raises
-    OSError when `data_dir` cannot be written.
+    records. busy: whether requests need the time. Raises OSError when `data_dir` cannot be written.
     """
 
-    def __init__(self, database: Database, data_dir: Path, retention: float = 0.0) -> None:
+    def __init__(
+        self, database: Database, data_dir: Path, retention: float = 0.0, busy: Callable[[], bool] = lambda: False
+    ) -> None:
         self._database = database
         self._directory = data_dir / "journal"
         self._retention = retention
         self.bad = 0
-        self.busy: Callable[[], bool] = lambda: False
+        self._busy = busy
         self._lock = os.open(data_dir / "journal.lock", os.O_RDWR | os.O_CREAT, 0o600)
         self._leading = False
         self._round = threading.Lock()  # of two threads of this process, one at a time
@@ -133,6 +134,11 @@ class Shipper:
     def _sizes(self) -> dict[str, int]:
         return {path.name: _stat(path)[0] for path in self._directory.glob(FILES)}
 
+    def due(self) -> bool:
+        """Whether to move anything now: while requests need the time it waits until it is asked, or until a lot has
+        piled up."""
+        return self._asked or not self._busy() or self._pile() >= PILE
+
     def _pile(self) -> int:
         moved = self._offsets or {}
         return sum(max(0, size - moved.get(name, 0)) for name, size in self._sizes().items())
@@ -151,7 +157,7 @@ class Shipper:
             self._wake.clear()
             if self._closing.is_set():
                 return
-            if not self._asked and self.busy() and self._pile() < PILE:
+            if not self.due():
                 continue
             try:
                 self.ship()
@@ -181,8 +187,8 @@ class Shipper:
                 self._move(path.name, lines, end)
                 if self._closing.is_set() and time.monotonic() > self._until:
                     return  # the rest is moved at the next start
-                if self._pause and not self._asked and self.busy() and self._pile() < PILE:
-                    return  # requests come first
+                if self._pause and not self.due():
+                    return
                 if self._pause:  # what is asked for in a hurry wakes it
                     self._wake.wait((time.thread_time() - began) * REST)
                     began = time.thread_time()
