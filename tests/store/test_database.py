@@ -87,40 +87,42 @@ print("alembic" in sys.modules)
     assert [ended(python(code, str(tmp_path))) for _ in range(2)] == ["False\n", "False\n"]
 
 
-def test_an_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a second script beside a copy of ours."""
-    folder = tmp_path / "store" / "migrations"
+LATER = "9000"  # a revision
+
+
+def add_script(place: Path, *lines: str) -> None:
+    """Copies of our scripts, and one that follows them."""
+    folder = place / "store" / "migrations"
     folder.mkdir(parents=True)
-    ours = Path(migrations.__file__).parent / "r0001_first.py"
-    (folder / ours.name).write_text(ours.read_text("utf-8"), "utf-8")
-    second = 'from alembic import op\nrevision = "0002"\ndown_revision = "0001"\n\n\ndef upgrade():\n    {}\n'
-    (folder / "r0002_more.py").write_text(second.format('op.execute("CREATE TABLE more (a TEXT)")'))
+    for ours in Path(migrations.__file__).parent.glob("r[0-9]*.py"):
+        (folder / ours.name).write_text(ours.read_text("utf-8"), "utf-8")
+    head = f'from alembic import op\nrevision = "{LATER}"\ndown_revision = "{HEAD}"\n\n\ndef upgrade():\n    '
+    (folder / f"r{LATER}_more.py").write_text(head + "\n    ".join(lines) + "\n")
+
+
+def test_an_older_database_is_brought_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With one more script beside copies of ours."""
+    add_script(tmp_path, 'op.execute("CREATE TABLE more (a TEXT)")')
     old = Database("sqlite", tmp_path / "data")
     with old.begin() as connection:
         upsert(connection, STATE, [{"name": "kept", "value": 7}])
     old.close()
     monkeypatch.setattr(module, "__file__", str(tmp_path / "store" / "database.py"))
-    monkeypatch.setattr(module, "HEAD", "0002")
+    monkeypatch.setattr(module, "HEAD", LATER)
     new = Database("sqlite", tmp_path / "data")
     with new.connect() as connection:
         assert connection.execute(text("SELECT count(*) FROM more")).scalar() == 0
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == ["0002"]
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [LATER]
     assert value(new, "kept") == 7
     new.close()
 
 
 def test_a_migration_that_fails_leaves_all_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = tmp_path / "store" / "migrations"
-    folder.mkdir(parents=True)
     Database("sqlite", tmp_path / "data").close()
-    ours = Path(migrations.__file__).parent / "r0001_first.py"
-    (folder / ours.name).write_text(ours.read_text("utf-8"), "utf-8")
-    lines = 'op.execute("CREATE TABLE more (a TEXT)")\n    op.execute("nonsense")'
-    text_ = f'from alembic import op\nrevision = "0002"\ndown_revision = "0001"\n\n\ndef upgrade():\n    {lines}\n'
-    (folder / "r0002_more.py").write_text(text_)
+    add_script(tmp_path, 'op.execute("CREATE TABLE more (a TEXT)")', 'op.execute("nonsense")')
     with monkeypatch.context() as patched:
         patched.setattr(module, "__file__", str(tmp_path / "store" / "database.py"))
-        patched.setattr(module, "HEAD", "0002")
+        patched.setattr(module, "HEAD", LATER)
         with pytest.raises(Unusable, match="nonsense"):
             Database("sqlite", tmp_path / "data")
     left = Database("sqlite", tmp_path / "data")  # of our revision: nothing was left behind

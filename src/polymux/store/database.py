@@ -22,7 +22,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from polymux.store.base import Unusable
 from polymux.store.tables import METADATA, STATE
 
-HEAD: Final = "0001"  # the newest revision in `migrations`
+HEAD: Final = "0002"  # the newest revision in `migrations`
 NAME: Final = "polymux.db"
 BUSY: Final = 10.0  # seconds that a writer waits for another
 
@@ -138,6 +138,7 @@ def _engine(path: Path) -> Engine:
         connection.isolation_level = None  # the module's own way of beginning leaves reads and DDL out
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is not left in the file
 
     @event.listens_for(engine, "begin")
     def begun(connection: Connection) -> None:

@@ -138,7 +138,25 @@ CONVERSATIONS: Final = Table(
     Column("id", Text, primary_key=True),
     Column("at", Double, nullable=False),
     Column("key_id", Text, nullable=False),
+    Column("key_name", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("surface", Text, nullable=False),
     Column("model", Text, nullable=False),
-    Column("body", Text, nullable=False),  # JSON
-    Index("conversations_by_time", "at"),
+    Column("provider", Text, nullable=False),
+    Column("upstream_model", Text, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("error_code", Text),
+    Column("stream", Boolean, nullable=False),
+    Column("input_tokens", BigInteger, nullable=False),
+    Column("output_tokens", BigInteger, nullable=False),
+    Column("cached_tokens", BigInteger, nullable=False),
+    Column("reasoning_tokens", BigInteger, nullable=False),
+    Column("parent_id", Text, nullable=False),
+    Column("cut", Boolean, nullable=False),  # it was longer
+    Column("body", Text, nullable=False),  # JSON: request, response, notes; the last column, for it is the large one
+    Index("conversations_by_time", "at", "id"),
+    Index("conversations_by_key", "key_id", "at"),
+    Index("conversations_by_name", "key_name", "at"),
+    Index("conversations_by_model", "model", "at"),
+    Index("conversations_by_tenant", "tenant", "at"),
 )
