@@ -11,7 +11,7 @@ import polymux.providers
 from polymux.config import Config, ConfigError, Provider
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import Source, prefixes, rows, sources, with_path
-from polymux.types import Deployment, Link, Quirks, Timeouts
+from polymux.types import App, Deployment, Link, Quirks, Timeouts
 
 TEXT = (Path(polymux.providers.__file__).parent / "providers.toml").read_text("utf-8")
 TABLE = rows(TEXT, DIALECTS)
@@ -51,17 +51,53 @@ def test_every_row_of_the_table_is_sound(name: str) -> None:
     row = TABLE[name]
     assert not row.base_url.endswith("/")
     assert row.base_url == "" or row.base_url.startswith(("https://", "http://127.0.0.1:"))
-    assert row.env or name.endswith("-compatible"), "nothing switches it on"
+    assert row.env or row.group == "generic" or row.note, "nothing switches it on, and nobody is told why"
+    assert row.base_url or row.group == "generic" or row.note, "nobody is told where it is"
+    assert set(row.note) in (set(), {"en", "zh"})
+    assert not any(text.endswith((".", "。")) or text[0].isspace() for text in row.note.values())
     assert all(low <= high for low, high in row.quirks.clamp.values())
-    assert not set(row.quirks.drop) & set(row.quirks.rename)
+    touched = [*row.quirks.drop, *row.quirks.rename, *row.quirks.only, *row.quirks.set]
+    assert len(touched) == len(set(touched)), "one member, two fates"
+
+
+def test_the_promised_vendors_are_there() -> None:
+    assert len(TABLE) >= 45
+    assert [row.group for row in TABLE.values()].count("china") >= 20
+    regions = ("dashscope", "moonshot", "minimax", "siliconflow")
+    assert {f"{name}{region}" for name in regions for region in ("", "-cn")} <= set(TABLE)
+    assert {"zai", "zhipu", "byteplus", "volcengine", "fastgpt", "anyscale", "openai-compatible"} <= set(TABLE)
 
 
 def test_keys_and_variables_tell_providers_apart() -> None:
-    given = [variable for row in TABLE.values() for variable in row.env]
+    given = [variable for row in TABLE.values() if row.switch for variable in row.env]
     assert len(given) == len(set(given))
-    beginnings = prefixes(TABLE)
-    assert len(beginnings) == sum(len(row.prefix) for row in TABLE.values())
-    assert beginnings["sk-ant-"] == "anthropic"
+    addresses = [row.base_env for row in TABLE.values() if row.base_env]
+    assert len(addresses) == len(set(addresses))
+    assert not set(addresses) & set(given)
+    assert prefixes(TABLE)["sk-ant-"] == "anthropic"
+    told = [prefix for row in TABLE.values() for prefix in row.prefix]
+    assert not any(one != other and other.startswith(one) for one in told for other in told)
+
+
+def test_a_second_way_to_a_vendor_has_the_key_of_the_first() -> None:
+    """But it is not switched on by it: a model would be there twice."""
+    one = {"MINIMAX_API_KEY": "k", "GITHUB_TOKEN": "t"}
+    assert [source.name for source in sources(Config(), TABLE, one)] == ["minimax"]
+    second = Config(providers={"m": Provider(name="m", preset="minimax-anthropic")}, file="f")
+    (source,) = sources(second, TABLE, one)
+    assert dict(source.templates[0].headers)["x-api-key"] == "k"
+
+
+def test_a_vendor_without_a_public_endpoint_says_so() -> None:
+    lacking = Config(providers={"a": Provider(name="a", preset="anyscale", api_key=("k",))}, file="f")
+    with pytest.raises(ConfigError, match="closed its public endpoint on 2024-08-01; give the base_url") as found:
+        sources(lacking, TABLE, {})
+    assert found.value.faults[0].field == "providers.a.base_url"
+    given = {"ANYSCALE_API_KEY": "k", "ANYSCALE_BASE_URL": "https://a.example"}
+    (source,) = sources(lacking, TABLE, given)
+    assert source.templates[0].base_url == "https://a.example/v1"
+    assert [source.name for source in sources(Config(), TABLE, given)] == ["anyscale"]
+    assert sources(Config(), TABLE, {"ANYSCALE_API_KEY": "k"}) == []  # a key for nowhere stops no gateway
 
 
 @pytest.mark.parametrize("name", [name for name, row in TABLE.items() if row.verified.startswith("transcript:")])
@@ -76,6 +112,13 @@ def test_what_a_row_says_is_verified_by_a_transcript_that_exists(name: str) -> N
         ('dialect = "klingon"\nverified = "none"', "bad.dialect: 'klingon'"),
         ('dialect = "openai"\nverified = "none"\nauth = "magic"', "bad.auth: 'magic'"),
         ('dialect = "openai"\nverified = "surely"', "bad.verified"),
+        ('dialect = "openai"\nverified = "doc:https://x.example"', "bad.verified"),
+        ('dialect = "openai"\nverified = "doc:x.example,2026-11-21"', "bad.verified"),
+        ('dialect = "openai"\nverified = "none"\ngroup = "lunar"', "bad: .*lunar.*group"),
+        ('dialect = "openai"\nverified = "none"\nnote = { fr = "oui" }', "bad: .*note"),
+        ('dialect = "openai"\nverified = "none"\nquirks = { tags = true }', "bad.quirks: fault and tags .* repair"),
+        ('dialect = "openai"\nverified = "none"\nquirks = { fault = "code" }', "bad.quirks: fault and tags .* repair"),
+        ('dialect = "openai"\nverified = "none"\nserves = ["songs"]', "bad: .*songs.*serves"),
         ('dialect = "openai"', "bad: .*verified"),
         ('dialect = "openai"\nverified = "none"\ncolour = "red"', "bad: .*colour"),
         ('dialect = "openai"\nverified = "none"\nenv = "KEY"', "bad: .*env"),
@@ -109,8 +152,27 @@ def test_a_provider_of_the_file() -> None:
 
 
 def test_without_models_the_provider_is_asked_for_them() -> None:
-    assert built().discover
-    assert not built(preset="keyed").discover
+    found = built()
+    assert (found.discover, found.open) == (True, True)
+    found = built(preset="keyed")  # which has no list: every name may be one
+    assert (found.discover, found.open) == (False, True)
+    found = built(models={"a": "a"})
+    assert (found.discover, found.open) == (False, False)
+
+
+def test_a_dialect_of_ones_own() -> None:
+    (template,) = built(preset="p", adapter="corp:Corp", base_url="https://corp.example/api/").templates
+    assert (template.dialect, template.base_url) == ("corp:Corp", "https://corp.example/api")
+    assert dict(template.headers)["authorization"] == "Bearer k"
+    assert (
+        built(preset="p", adapter="corp:Corp", base_url="https://corp.example").templates[0].base_url[-8:] == ".example"
+    )
+    (template,) = built(adapter="corp:Corp").templates  # with the address, the headers and the quirks of a row
+    assert (template.dialect, template.base_url) == ("corp:Corp", "https://one.example/v1")
+    with pytest.raises(ConfigError, match="base_url: is missing"):
+        built(preset="p", adapter="corp:Corp")
+    with pytest.raises(ConfigError, match="unknown preset 'ome'"):
+        built(preset="ome", adapter="corp:Corp")
 
 
 def test_what_the_file_says_goes_before_the_row() -> None:
@@ -225,6 +287,12 @@ def test_without_a_file_the_environment_switches_providers_on() -> None:
     assert sources(Config(), SMALL, {"ONE_KEY": " "}) == []
 
 
+def test_a_server_on_ones_own_machine_is_switched_on_by_its_address() -> None:
+    (source,) = sources(Config(), TABLE, {"VLLM_BASE_URL": "http://gpu.example:8000"})
+    assert (source.name, source.templates[0].base_url) == ("vllm", "http://gpu.example:8000/v1")
+    assert sources(Config(), TABLE, {"DEEPSEEK_BASE_URL": "https://x.example"}) == []
+
+
 # ---- models ------------------------------------------------------------------------------------------------------
 
 
@@ -250,3 +318,47 @@ def test_a_deployment_for_each_credential() -> None:
 )
 def test_an_address_without_a_path_gets_the_usual_one(base: str, expected: str) -> None:
     assert with_path(base, "/v1") == expected
+
+
+def test_what_a_provider_serves_is_what_its_row_says_unless_the_file_does() -> None:
+    (found,) = built().templates
+    assert found.serves == ("chat",)
+    (told,) = built(serves=("chat", "embeddings")).templates
+    assert told.serves == ("chat", "embeddings")
+    assert TABLE["openai"].serves == ("chat", "completions", "embeddings")
+    assert TABLE["anthropic"].serves == ("chat",)
+
+
+# ---- applications ------------------------------------------------------------------------------------------------
+
+
+def app(preset: str = "dify", **members: Any) -> Source:
+    given = {"base_url": "https://dify.example", "api_key": ("app-1",), "models": {"mine": "chatflow"}} | members
+    (source,) = sources(Config(providers={"p": Provider(name="p", preset=preset, **given)}, file="f.toml"), TABLE, {})
+    return source
+
+
+def test_an_app_is_a_provider() -> None:
+    (deployment,) = app(inputs={"topic": "{query}"}, output="text").deployments("chatflow")
+    assert deployment.base_url == "https://dify.example/v1"
+    assert deployment.app == App({"topic": "{query}"}, "text")
+    assert not app().discover
+    assert app("dify-cloud", base_url="").templates[0].base_url == "https://api.dify.ai/v1"
+
+
+@pytest.mark.parametrize(
+    ("preset", "members", "field", "says"),
+    [
+        ("dify", {"models": None}, "models", 'name the app and say what kind it is: models = { "my-app" = "chat" }'),
+        ("dify", {"models": {"mine": "gpt"}}, "models.mine", "unknown kind of app 'gpt', expected one of chat, agent"),
+        ("dify", {"base_url": ""}, "base_url", "give the base_url of your Dify"),
+        ("openai", {"inputs": {"a": "b"}}, "inputs", "is for applications"),
+        ("openai", {"output": "a"}, "output", "is for applications"),
+    ],
+)
+def test_what_is_wrong_with_an_app_is_a_fault(preset: str, members: dict[str, Any], field: str, says: str) -> None:
+    with pytest.raises(ConfigError) as found:
+        app(preset, **members)
+    (fault,) = found.value.faults
+    assert fault.field == f"providers.p.{field}"
+    assert says in fault.message

@@ -18,15 +18,17 @@ from hypothesis import strategies as st
 from tests.routing.usages import ROWS, Row, openai
 
 from polymux import config
+from polymux.app import table
 from polymux.config import Config, ConfigError, load
 from polymux.providers.catalog import Catalog, ListPrice, Rates, Tier, read
 from polymux.providers.modelsdev import convert
 from polymux.providers.openai_repair import usage_of
-from polymux.routing.price import PER_DOLLAR, Price, Prices, compiled, cost, overridden, picodollars, usd
+from polymux.routing.price import PER_DOLLAR, Cost, Price, Prices, compiled, cost, overridden, picodollars, usd
 from polymux.types import NO_USAGE, Usage
 
 CATALOG: Final = read(convert(Path(__file__).with_name("prices.json").read_bytes(), "2026-07-02").text)
-PRICES: Final = Prices(Config(), CATALOG)
+TABLE: Final = table()
+PRICES: Final = Prices(Config(), CATALOG, TABLE)
 
 
 def dollars(text: str) -> Decimal:
@@ -142,12 +144,27 @@ price = {}
 def test_the_route_comes_before_the_provider_before_the_catalogue(
     route: str, provider: str, upstream: str, prices: str | None
 ) -> None:
-    found = Prices(load(CONFIG, {}), CATALOG).find(route, provider, upstream)
+    found = Prices(load(CONFIG, {}), CATALOG, TABLE).find(route, provider, upstream)
     assert (found and cost(found, Usage(1, 1)).prices) == prices
 
 
+@pytest.mark.parametrize("preset", [*(name for name, row in TABLE.items() if row.group == "local"), "functions"])
+def test_ones_own_machine_sends_no_bill(preset: str) -> None:
+    found = PRICES.find("any", preset, "anything:70b")
+    assert found is not None
+    assert cost(found, Usage(10, 10)) == Cost(0, "input=0 output=0 from=own")
+
+
+def test_a_row_says_by_which_name_the_catalogue_has_its_provider() -> None:
+    assert PRICES.entry("openai", "gpt-4o") is not None
+    other = {"named": msgspec.structs.replace(TABLE["openai"], catalog="openai")}
+    assert Prices(Config(), CATALOG, other).entry("named", "gpt-4o") == PRICES.entry("openai", "gpt-4o")
+    assert Prices(Config(), CATALOG, {}).entry("named", "gpt-4o") is None
+    assert Prices(load(CONFIG, {}), CATALOG, TABLE).entry("second", "gpt-4o") == PRICES.entry("openai", "gpt-4o")
+
+
 def test_what_an_override_gives_holds_above_a_tier_too() -> None:
-    found = Prices(load(CONFIG, {}), CATALOG).find("gpt-5.4", "second", "gpt-5.4")
+    found = Prices(load(CONFIG, {}), CATALOG, TABLE).find("gpt-5.4", "second", "gpt-5.4")
     assert found is not None
     told = cost(found, Usage(300_000, 1000, 100_000, 50_000))
     words = "input=5 output=20 cache_read=0.5 cache_write=7 above=272000 from=provider,catalog:2026-07-02"
@@ -162,7 +179,7 @@ def test_an_override_of_both_has_no_tiers_and_no_cache_of_the_catalogue() -> Non
 
 
 def test_a_price_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    prices = Prices(Config(), CATALOG)
+    prices = Prices(Config(), CATALOG, TABLE)
     first, unknown = prices.find("a", "openai", "gpt-4o"), prices.find("a", "openai", "gpt-99")
     monkeypatch.setattr(Catalog, "find", None)
     assert prices.find("a", "openai", "gpt-4o") is first
@@ -171,14 +188,15 @@ def test_a_price_is_looked_up_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_names_that_a_client_makes_up_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polymux.routing.price._MANY", 10)
-    prices = Prices(Config(), CATALOG)
+    prices = Prices(Config(), CATALOG, TABLE)
     for number in range(100):
         assert prices.find(f"openai/x{number}", "openai", f"x{number}") is None
     assert len(prices._known) <= 10
 
 
 def test_the_finest_price_of_a_configuration_is_exact_and_a_finer_one_is_a_fault() -> None:
-    found = Prices(load(CONFIG.replace('input = "1"', 'input = "0.000001"'), {}), CATALOG).find("small", "corp", "m-1")
+    finest = load(CONFIG.replace('input = "1"', 'input = "0.000001"'), {})
+    found = Prices(finest, CATALOG, TABLE).find("small", "corp", "m-1")
     assert found is not None
     assert usd(cost(found, Usage(1)).amount) == "0.000000000001"
     with pytest.raises(ConfigError):

@@ -6,7 +6,7 @@ import pytest
 
 from polymux.errors import Failure
 from polymux.providers.table import Source
-from polymux.routing.registry import Registry, allowed
+from polymux.routing.registry import Registry, allowed, serving
 from polymux.types import Deployment, Key, Route
 
 ALL = Key("k", "k")
@@ -15,7 +15,7 @@ BASE = Route("", (), strategy="ordered", retries=7)
 
 def source(name: str, *models: str, discover: bool = False, **renamed: str) -> Source:
     template = Deployment(f"{name}/", name, "", "openai")
-    return Source(name, (template,), {model: model for model in models} | renamed, discover)
+    return Source(name, (template,), {model: model for model in models} | renamed, discover, discover)
 
 
 def deployment(id_: str) -> Deployment:
@@ -151,3 +151,43 @@ def test_discovered_models_make_a_new_registry() -> None:
     assert grown.find("open/more", ALL), "the list may be behind"
     assert ("new", "open") not in REGISTRY.names(ALL)
     assert grown.created == 7
+
+
+# ---- who serves what ---------------------------------------------------------------------------------------------
+
+
+def route(name: str, *serves: tuple[str, ...]) -> Route:
+    return Route(name, tuple(Deployment(f"{name}/{n}", name, "m", "x", serves=one) for n, one in enumerate(serves)))
+
+
+CHAT, ALL_THREE, VECTORS = ("chat",), ("chat", "completions", "embeddings"), ("embeddings",)
+
+
+def test_routes_whose_deployments_all_serve_it_stay_as_they_are() -> None:
+    routes = (route("a", ALL_THREE, ALL_THREE), route("b", CHAT))
+    assert serving(routes, "chat", ("chat",)) is routes
+
+
+@pytest.mark.parametrize(
+    ("surface", "over", "left"),
+    [
+        ("embeddings", ("embeddings",), ["a/1", "b/0"]),
+        ("completions", ("completions", "chat"), ["a/0", "a/1", "c/0"]),
+        ("chat", ("chat",), ["a/0", "a/1", "c/0"]),
+    ],
+)
+def test_only_those_that_serve_it_are_left(surface: str, over: tuple[str, ...], left: list[str]) -> None:
+    routes = (route("a", CHAT, ALL_THREE), route("b", VECTORS), route("c", CHAT))
+    able = serving(routes, surface, over)
+    assert [one.id for found in able for one in found.deployments] == left
+    assert all(found.deployments for found in able)
+
+
+def test_when_none_does_the_client_hears_what_is_served() -> None:
+    for routes, told in (
+        ((route("a", CHAT),), "'a' does not serve embeddings; it serves chat"),
+        ((route("a", CHAT, ("chat", "completions")), route("b", CHAT)), "it serves chat and completions"),
+    ):
+        with pytest.raises(Failure, match=told) as found:
+            serving(routes, "embeddings", ("embeddings",))
+        assert (found.value.kind, found.value.status, found.value.param) == ("unsupported_operation", 400, "model")

@@ -1,6 +1,7 @@
 """What a provider's row says of its requests, applied to the body that is about to be sent: the same for all dialects.
 
-Rows speak of the wire: their names are the members of the upstream's own request.
+Rows speak of the wire: their names are the members of the upstream's own request. A name may be a path, with `[]` for
+each item of a list: `messages[].name`.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ def bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
     Gives the names, as they were before, of the members that the upstream does not get as they were asked for: the
     dropped ones, those with a value out of range, and those that stand where the row sets a value of its own.
     """
-    dropped = [name for name in quirks.drop if name in fields and asks(name, plain(fields.pop(name)))]
+    dropped = _drop(fields, quirks)
     before = {}
     for name, new in quirks.rename.items():
         if name not in fields:
@@ -48,3 +49,62 @@ def bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
 def plain(value: Any) -> Any:
     """A member as a value, whether it is still raw or not."""
     return _any(value) if isinstance(value, msgspec.Raw) else value
+
+
+def _drop(fields: dict[str, Any], quirks: Quirks) -> list[str]:
+    """Take out what the upstream refuses. Gives the names of what was asked for in vain."""
+    dropped = []
+    for path in quirks.drop:
+        name, _, inner = path.partition("[].")
+        if name not in fields:
+            continue
+        if not inner:
+            value = plain(fields.pop(name))
+            dropped += [name] if asks(name, value) else []
+        elif not isinstance(fields[name], msgspec.Raw) or _last(inner) in bytes(fields[name]):
+            fields[name] = plain(fields[name])
+            taken = _taken(fields[name], inner)
+            dropped += [path] if any(asks(path, value) for value in taken) else []
+    for name, values in quirks.only.items():
+        if name in fields and plain(fields[name]) not in (None, *values):
+            del fields[name]
+            dropped.append(name)
+    for name in quirks.nonempty:
+        if name in fields and not plain(fields[name]):
+            del fields[name]
+    if quirks.roles and "messages" in fields:
+        _call(fields, quirks)
+    return dropped
+
+
+def _last(path: str) -> bytes:
+    """The last name of a path as it stands in JSON: what does not have it need not be decoded."""
+    return f'"{path.rpartition(".")[2]}"'.encode()
+
+
+def _taken(items: Any, path: str) -> list[Any]:
+    """The values of a path in every object of a list, which they are taken out of."""
+    name, _, inner = path.partition(".")
+    found = []
+    for item in items if isinstance(items, list) else ():
+        if not isinstance(item, dict):
+            continue
+        if not inner:
+            found += [item.pop(name)] if name in item else []
+        elif name.endswith("[]"):
+            found += _taken(item.get(name[:-2]), inner)
+        else:
+            found += _taken([item.get(name)], inner)
+    return found
+
+
+def _call(fields: dict[str, Any], quirks: Quirks) -> None:
+    """Roles that the upstream knows by another name."""
+    messages = fields["messages"]
+    if isinstance(messages, msgspec.Raw):
+        if not any(f'"{role}"'.encode() in bytes(messages) for role in quirks.roles):
+            return
+        messages = fields["messages"] = plain(messages)
+    for message in messages if isinstance(messages, list) else ():
+        if isinstance(message, dict) and message.get("role") in quirks.roles:
+            message["role"] = quirks.roles[message["role"]]

@@ -15,7 +15,8 @@ import msgspec
 
 from polymux import config
 from polymux.config import Config
-from polymux.providers.catalog import OWN, Catalog, ListPrice, Rates
+from polymux.providers.catalog import FREE, Catalog, ListPrice, Model, Rates
+from polymux.providers.table import FUNCTIONS, Row
 from polymux.types import Usage
 
 PER_DOLLAR: Final = 10**12
@@ -163,10 +164,11 @@ def overridden(below: ListPrice | None, given: config.Price) -> ListPrice | None
 
 
 class Prices:
-    """The prices of a configuration: of the route, else of the provider's model, else of the catalogue."""
+    """The prices of a configuration: of the route, else of the provider's model, else of the catalogue. What runs on
+    one's own machines is free."""
 
-    def __init__(self, given: Config, catalog: Catalog) -> None:
-        self._config, self._catalog = given, catalog
+    def __init__(self, given: Config, catalog: Catalog, table: Mapping[str, Row]) -> None:
+        self._config, self._catalog, self._table = given, catalog, table
         self._known: dict[tuple[str, str, str], Price | None] = {}
 
     def find(self, route: str, provider: str, upstream: str) -> Price | None:
@@ -181,12 +183,23 @@ class Prices:
             found = self._known[key] = self._found(route, provider, upstream)
             return found
 
+    def entry(self, provider: str, upstream: str) -> Model | None:
+        """What the catalogue says of a provider's model; None = it is not there."""
+        preset = self._preset(provider)
+        row = self._table.get(preset)
+        return self._catalog.find(row.catalog if row and row.catalog else preset, upstream)
+
+    def _preset(self, provider: str) -> str:
+        one = self._config.providers.get(provider)
+        return one.preset if one else provider
+
     def _found(self, route: str, provider: str, upstream: str) -> Price | None:
         one, model = self._config.providers.get(provider), self._config.models.get(route)
-        preset = one.preset if one else provider
-        listed = self._catalog.find(preset, upstream)
-        price = listed.price if listed else None
-        source = "own" if preset in OWN else f"catalog:{self._catalog.date}"
+        preset, listed = self._preset(provider), self.entry(provider, upstream)
+        row = self._table.get(preset)
+        own = preset == FUNCTIONS or (row is not None and row.group == "local")
+        price = FREE.price if own else listed.price if listed else None
+        source = "own" if own else f"catalog:{self._catalog.date}"
         overrides = (
             ("provider", _of_model(one, route, upstream) if one else None),
             ("route", model.price if model else None),

@@ -5,15 +5,16 @@ A name is looked up as a route of the configuration; then as a name that a provi
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 from typing import Final
 
 import msgspec
 
 from polymux.errors import Failure
 from polymux.providers.table import Source
+from polymux.routing.names import Names
 from polymux.types import Key, Route
 
 LONGEST: Final = 512  # characters of a name that only a provider may know; it goes into headers
@@ -43,6 +44,7 @@ class Registry:
                 name = public if len(owners) == 1 else f"{source.name}/{public}"
                 self._routes.setdefault(name, route)
                 self._owners[name] = source.name
+        self._index = Names(self._owners)
 
     def with_models(self, name: str, upstream: Iterable[str]) -> Registry:
         """The same with a provider's discovered list."""
@@ -54,9 +56,13 @@ class Registry:
         """(public name, owner) of what the key may use, as `/v1/models` shows it."""
         return [(name, owner) for name, owner in self._owners.items() if allowed(key, name)]
 
+    def owner(self, name: str) -> str | None:
+        """Who a name that is shown belongs to: a provider, or "polymux" for a route of the configuration."""
+        return self._owners.get(name)
+
     def unknown_fallbacks(self) -> list[tuple[str, str]]:
-        """(route, fallback) pairs that lead nowhere. A provider that lists its own models may know any name."""
-        if any(source.discover for source in self.sources.values()):
+        """(route, fallback) pairs that lead nowhere. A provider without a list of the user's may know any name."""
+        if any(source.open for source in self.sources.values()):
             return []
         return [(r.name, name) for r in self._configured.values() for name in r.fallbacks if self._find(name) is None]
 
@@ -78,7 +84,7 @@ class Registry:
             return route
         owner, slash, upstream = name.partition("/")
         source = self.sources.get(owner)
-        if not slash or not upstream or source is None or not source.discover or len(name) > LONGEST:
+        if not slash or not upstream or source is None or not source.open or len(name) > LONGEST:
             return None  # a provider with a fixed list serves that list and nothing else
         return self._serve(source, name, upstream)
 
@@ -89,16 +95,46 @@ class Registry:
 
     def _unknown(self, name: str, key: Key) -> Failure:
         name = name if len(name) <= LONGEST else name[:LONGEST] + "..."
-        known = [public for public, _ in self.names(key)]
-        folded = {public.casefold(): public for public in known} | {
-            public.rpartition("/")[2].casefold(): public for public in known
-        }
-        near = get_close_matches(name.casefold(), folded, n=3, cutoff=0.5)
-        bare = name.rpartition("/")[2].casefold()
-        close = list(dict.fromkeys([*([folded[bare]] if bare in folded else []), *(folded[match] for match in near)]))
-        named = ", ".join(map(repr, close))
-        hint = f"the closest names are {named}" if close else "GET /v1/models lists what there is"
+        meant = self._index.spelled(name, partial(allowed, key)) or self._elsewhere(name, key)
+        if meant:
+            hint = f"here it is called {' or '.join(map(repr, meant))}"
+        elif like := self._index.like(name, partial(allowed, key)):
+            hint = f"the closest names are {', '.join(map(repr, like))}"
+        else:
+            hint = "GET /v1/models lists what there is"
         return Failure("model_not_found", f"the model {name!r} does not exist here; {hint}", param="model")
+
+    def _elsewhere(self, name: str, key: Key) -> list[str]:
+        """What it may be with a provider that may know any name."""
+        owner, _, upstream = name.partition("/")
+        found = [f"{one.name}/{upstream}" for one in self.sources.values() if one.open and _alike(one.name, owner)]
+        return [public for public in found if upstream and allowed(key, public)]
+
+
+def _alike(one: str, other: str) -> bool:
+    return one.casefold() == other.casefold()
+
+
+def serving(routes: Sequence[Route], surface: str, over: Collection[str]) -> Sequence[Route]:
+    """The routes with those deployments only that serve one of `over`. Raises `Failure` when there is none."""
+    for route in routes:
+        for one in route.deployments:
+            if surface not in one.serves:
+                return _able(routes, surface, over)
+    return routes
+
+
+def _able(routes: Sequence[Route], surface: str, over: Collection[str]) -> Sequence[Route]:
+    able = []
+    for route in routes:
+        deployments = tuple(one for one in route.deployments if not set(over).isdisjoint(one.serves))
+        if deployments:
+            able.append(msgspec.structs.replace(route, deployments=deployments))
+    if not able:
+        served = sorted({name for one in routes[0].deployments for name in one.serves})
+        text = f"the model {routes[0].name!r} does not serve {surface}; it serves {' and '.join(served)}"
+        raise Failure("unsupported_operation", text, param="model")
+    return able
 
 
 def allowed(key: Key, name: str) -> bool:
