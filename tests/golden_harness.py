@@ -4,6 +4,7 @@ A case is a text file `golden/<dialect>/<case>.txt`: what it is about in the fir
 `--- name`. Written by hand:
 
     client request   the chat completions body a client sends, JSON
+    preset           a row of the table of providers, whose address and quirks the deployment has
     deployment       members of the deployment that differ from the dialect's default, JSON (rarely needed)
     wire stream      what the upstream streams, frame by frame
     wire reply       the same answer whole, JSON
@@ -17,7 +18,7 @@ Written by `POLYMUX_UPDATE_GOLDEN=1 pytest tests/test_golden.py`, and then revie
     wire request     method and URL, headers that are not the deployment's, an empty line, the body
     dropped          names of the parameters that the wire request lacks, one a line
     chunks           what the reader makes of the stream, one a line
-    response         what is made of the whole reply
+    response         what is made of the whole reply; of the stream where the dialect gathers whole answers from it
     usage            token counts, the same in `chunks` and `response`
     remembered       what the request and its answer leave behind, JSON: name -> text
     failure          how it ends instead; kind "truncated" where the stream ends without its end mark
@@ -32,24 +33,27 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from polymux.app import table
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Adapter, Asked, Recall
 from polymux.schema.chat import ChatRequest
+from polymux.surfaces.assemble import gather
 from polymux.surfaces.stream import DECODERS
 from polymux.types import Deployment, WireReply, WireRequest
 
 CREATED = 1_700_000_000
 LINE_ENDS = {"sse": (b"\r\n", b"\r"), "ndjson": (b"\r\n",)}
 ROOT = Path(__file__).parent / "golden"
-INPUTS = ("client request", "deployment", "recalled", "prepared", "wire stream", "wire reply", "wire error")
+INPUTS = ("client request", "preset", "deployment", "recalled", "prepared", "wire stream", "wire reply", "wire error")
 OUTPUTS = ("preparing", "wire request", "dropped", "chunks", "response", "usage", "remembered", "failure")
 ORDER = (
-    *("client request", "deployment", "recalled", "prepared", "preparing", "wire request", "dropped"),
+    *("client request", "preset", "deployment", "recalled", "prepared", "preparing", "wire request", "dropped"),
     *("wire stream", "chunks", "wire reply", "response", "usage", "remembered", "wire error", "failure"),
 )
 
@@ -66,6 +70,7 @@ class Dialect:
     end: str  # pattern of the data of a frame from which on the answer, or one of the `n` asked for, is complete
     noise: Sequence[Event]  # events that a reader must ignore, wherever they come
     framing: str = "sse"
+    gathers: bool = False  # its upstreams are asked for a stream in any case
 
 
 @dataclass
@@ -111,10 +116,15 @@ def request_of(case: Case) -> ChatRequest:
 
 
 def deployment_of(case: Case, row: Dialect) -> Deployment:
-    if "deployment" not in case.sections:
-        return row.deployment
-    fields = msgspec.to_builtins(row.deployment) | case.json("deployment")
-    return msgspec.convert(fields, Deployment)
+    fields = msgspec.to_builtins(row.deployment)
+    if "preset" in case.sections:
+        name = case.sections["preset"].strip()
+        preset = rows()[name]
+        fields |= {"provider": name, "base_url": preset.base_url, "quirks": msgspec.to_builtins(preset.quirks)}
+    return msgspec.convert(fields | json.loads(case.sections.get("deployment", "{}")), Deployment)
+
+
+rows = cache(table)
 
 
 def asked_of(case: Case, row: Dialect) -> Asked:
@@ -146,7 +156,8 @@ def translate(case: Case, row: Dialect, request: ChatRequest) -> Translation:
             sent = {name: recalled[name] for name in wanted.names if name in recalled}
             continue
         before.append(wanted)
-        reply = next(replies)
+        reply = next(replies, None)
+        assert reply, f"nothing is prepared for {wanted.method} {wanted.url}"
         sent = WireReply(reply["status"], reply.get("headers", {}), json.dumps(reply["body"]).encode())
 
 
@@ -205,6 +216,8 @@ def outputs(case: Case, row: Dialect) -> dict[str, str]:
             made["usage"] = pretty(usages[-1])
     if "wire reply" in case.sections:
         made.update(read_whole(case, row, done.asked))
+    elif row.gathers and "chunks" in made and not failure:
+        made["response"] = pretty(gathered(case, row))
     if done.asked.remembered:
         made["remembered"] = pretty({name: value.decode() for name, value in done.asked.remembered.items()})
     if "wire error" in case.sections:
@@ -225,6 +238,15 @@ def read_whole(case: Case, row: Dialect, asked: Asked) -> dict[str, str]:
     return {"response": pretty(response), **usage}
 
 
+def gathered(case: Case, row: Dialect) -> Json:
+    """The whole answer, for a client that does not stream, of the stream that the upstream sends all the same."""
+    request = request_of(case)
+    request.stream = False
+    reader = row.adapter.reader(translate(case, row, request).asked)
+    chunks = [chunk for event, data in decode([stream_of(case)], row.framing) for chunk in reader.feed(event, data)]
+    return plain(gather([*chunks, *reader.close()]))
+
+
 def stream_of(case: Case) -> bytes:
     return case.sections["wire stream"].encode() + b"\n"
 
@@ -239,7 +261,10 @@ def parse_error(text: str) -> tuple[int, dict[str, str], bytes]:
 def show_request(request: WireRequest, to: Deployment) -> str:
     added = [f"{name}: {value}" for name, value in request.headers if (name, value) not in to.headers]
     lost = [f"(lacks {name})" for name, value in to.headers if (name, value) not in request.headers]
-    body = pretty(json.loads(request.body)) if request.body else ""
+    body = pretty(json.loads(request.body)) if request.body and "multipart" not in "".join(added) else ""
+    if request.body and not body:
+        body = request.body.decode("latin-1").replace("\r\n", "\n")
+        body = re.sub(r"[^ -~\n]", lambda found: f"\\x{ord(found[0]):02x}", body)
     return "\n".join([f"{request.method} {request.url}", *added, *lost, "", body])
 
 
@@ -281,7 +306,7 @@ def check(case: Case, row: Dialect) -> None:
 
 def comparable(name: str, text: str | None) -> Json:
     """A section without the accidents of its layout: JSON as values, the rest as lines."""
-    if text is None or name == "dropped":
+    if text is None or name in ("dropped", "preparing"):
         return text and text.split()
     if name == "wire request":
         head, _, body = text.partition("\n\n")

@@ -17,6 +17,7 @@ from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
+from polymux.tokens import Tokens
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route
 from support.peer import Listener, looped, until
@@ -28,6 +29,7 @@ class Caller:
     def __init__(self) -> None:
         self.adapters = DIALECTS
         self.transport = Transport()
+        self.tokens = Tokens(self.transport)
 
 
 class Holder:

@@ -124,7 +124,7 @@ def test_every_command_and_option_is_there(language: str) -> None:
         shown = re.findall(r"^\| `(--[a-z-]+)", sections[name], re.MULTILINE)
         parts = command.commands.values() if isinstance(command, click.Group) else [command]
         options = [option for part in parts for parameter in part.params for option in parameter.opts]
-        assert shown == list(dict.fromkeys(option for option in options if option[0] == "-"))
+        assert shown == list(dict.fromkeys(option for option in options if option.startswith("--")))
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

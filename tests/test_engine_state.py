@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from polymux.providers.anthropic import Anthropic, Reader
 from polymux.providers.base import Asked, Flow, Recall
@@ -46,9 +47,29 @@ class Counting(Anthropic):
         return WireRequest("POST", f"{asked.to.base_url}/stop", headers, b"{}") if asked.task else None
 
 
+class Streaming(Anthropic):
+    """Says that its answers are streams, and they are, if `truly`."""
+
+    def __init__(self, truly: bool = True) -> None:
+        self.truly = truly
+
+    def flow(self, request: ChatRequest, asked: Asked) -> Flow:
+        wire: WireRequest = yield from super().flow(structs.replace(request, stream=self.truly), asked)
+        return structs.replace(wire, streams=True)
+
+
+class Once(Anthropic):
+    """Names what it recalls in the model that it asks for."""
+
+    def flow(self, request: ChatRequest, asked: Asked) -> Flow:
+        known = yield Recall(("one", "none"), once=True)
+        asked.remembered["seen"] = b"".join(known.values()) or b"nothing"
+        return (yield from super().flow(request, asked))
+
+
 class Telling(Reader):
     def __init__(self, asked: Asked) -> None:
-        super().__init__(asked.model, asked.created)
+        super().__init__(asked)
         self.asked = asked
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
@@ -131,3 +152,36 @@ async def test_who_does_not_notice_that_the_client_has_left_is_told_so(upstream:
         await asyncio.wait(house.engine._after)
     told: list[Any] = [one for one in upstream.requests if one.path.endswith("/stop")]
     assert [dict(one.headers)["x-task"] for one in told] == (["msg_up1"] if content else [])
+
+
+@looped
+async def test_what_is_recalled_once_is_gone(upstream: Upstream) -> None:
+    house = House(upstream)
+    house.engine._adapters = {**DIALECTS, "anthropic": Once()}
+    house.memory.put("acme", "one", b"1", 60)
+    for seen in (b"1", b"nothing"):
+        assert (await house.ask(house.anthropic("text"))).status == 200
+        assert house.memory.get("acme", "seen") == seen
+
+
+@looped
+@pytest.mark.parametrize("truly", [True, False])
+async def test_a_whole_answer_of_an_upstream_that_streams(upstream: Upstream, truly: bool) -> None:
+    house = House(upstream)
+    plain = (await house.ask(house.anthropic("text"))).json()
+    house.engine._adapters = {**DIALECTS, "anthropic": Streaming(truly)}
+    client = await house.ask(house.anthropic("text"))
+    assert client.head["content-type"] == "application/json"
+    assert {**client.json(), "created": 0} == {**plain, "created": 0}
+    assert house.ledger.records[0].output_tokens
+    assert len({record.output_tokens for record in house.ledger.records}) == 1
+
+
+@looped
+@pytest.mark.parametrize(("model", "status"), [("cut-4", 502), ("errorinside", 503)])
+async def test_a_stream_that_ends_badly_is_no_whole_answer(upstream: Upstream, model: str, status: int) -> None:
+    house = House(upstream)
+    house.engine._adapters = {**DIALECTS, "anthropic": Streaming()}
+    to = [house.anthropic(model), house.anthropic("text")]
+    assert (await house.ask(to[0])).status == status
+    assert (await house.ask(*to)).status == 200

@@ -35,6 +35,9 @@ class Known:
     def __init__(self, prices: Mapping[str, Price]) -> None:
         self.prices = prices
 
+    def entry(self, provider: str, upstream: str) -> None:
+        return None
+
     def find(self, route: str, provider: str, upstream: str) -> Price | None:
         return self.prices.get(f"{route}:{provider}") or self.prices.get(provider)
 

@@ -44,4 +44,4 @@ def test_no_usage_is_told_from_usage_of_nothing() -> None:
 def test_quirks_are_read_from_a_table_row() -> None:
     row = {"rename": {"a": "b"}, "drop": ["c"], "clamp": {"t": [0, 1]}, "set": {"d": [1]}, "repair": True}
     quirks = msgspec.convert(row, Quirks)
-    assert quirks == Quirks({"a": "b"}, ("c",), {"t": (0.0, 1.0)}, {"d": [1]}, True)
+    assert quirks == Quirks(rename={"a": "b"}, drop=("c",), clamp={"t": (0.0, 1.0)}, set={"d": [1]}, repair=True)

@@ -24,9 +24,11 @@ from polymux.config.values import SCALARS, Bytes, Scalar
 from polymux.config.walk import Derived, hints
 from polymux.errors import KINDS
 from polymux.http.routes import TABLE
+from polymux.providers.base import Embedding
 from polymux.providers.dialects import DIALECTS
-from polymux.providers.fates import MESSAGES, PARAMETERS, Fate
+from polymux.providers.fates import COMPLETIONS, EMBEDDINGS, MESSAGES, PARAMETERS, Column, Fate
 from polymux.providers.table import Row
+from polymux.surfaces import completions
 from polymux.types import Quirks
 
 ROOT: Final = Path(__file__).resolve().parents[1]
@@ -167,12 +169,12 @@ def _default(value: Any, hint: Any) -> str:
     if value is msgspec.NODEFAULT or value is None or value in ("", (), {}):
         return "—"
     if hint is Bytes:
-        return code(_toml(f"{value // 2**20}MiB"))
+        return code(_toml(f"{value // 2**20}MiB" if value >= 2**20 else f"{value // 2**10}KiB"))
     return code(_toml(_duration(value) if isinstance(value, float) else value))
 
 
 def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("m", 60)):
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds % size == 0:
             return f"{seconds / size:g}{unit}"
     return f"{seconds:g}s"
@@ -237,37 +239,86 @@ def shown_route(method: str, path: str, client: bool) -> str:
     return f"{method} {'/v1' if client else ''}{path.replace('/*', '/{id}')}"
 
 
+# What most compatible vendors need, told in two words.
+_USUAL: Final = Quirks(repair=True, rename={"max_completion_tokens": "max_tokens"}, roles={"developer": "system"})
+
+
 def presets_part(language: str) -> str:
+    """A table for each group of rows."""
     head = [phrase(name, language) for name in ("preset", "dialect", "base_url", "key_variable", "quirks", "verified")]
-    return grid(head, (_preset(name, row, language) for name, row in table().items()))
+    parts = []
+    for group in get_args(hints(Row)["group"]):
+        found = (_preset(name, row, language) for name, row in table().items() if row.group == group)
+        parts.append(f"### {phrase(f'group_{group}', language)}\n\n{grid(head, found)}")
+    return "\n".join(parts)
 
 
 def _preset(name: str, row: Row, language: str) -> list[str]:
     variables = listing(row.env) + (f" ({phrase('optional', language)})" if row.auth == "optional" else "")
+    variables += "" if row.switch else f" ({phrase('no_switch', language)})"
     base = code(row.base_url) if row.base_url else phrase("give", language)
     base += f" (`{row.base_env}`)" if row.base_env else ""
-    return [code(name), row.dialect, base, variables, _quirks(row.quirks, language), _verified(row.verified, language)]
+    others = [code(surface) for surface in row.serves if surface != "chat"]
+    serves = phrase("serves", language).format(phrase("and", language).join(others)) if others else ""
+    told = [serves, _quirks(row.quirks, language), row.note.get(language, "")]
+    adapted = phrase("semicolon", language).join(filter(None, told)) or "—"
+    return [code(name), row.dialect, base, variables, adapted, _verified(row.verified, language)]
+
+
+_REASONING: Final = ("reasoning", "replay", "takes")
 
 
 def _quirks(quirks: Quirks, language: str) -> str:
+    found = []
+    if quirks.repair and _USUAL.rename.items() <= quirks.rename.items() and quirks.roles == _USUAL.roles:
+        found.append(phrase("usual", language))
+        other = {old: new for old, new in quirks.rename.items() if old not in _USUAL.rename}
+        quirks = msgspec.structs.replace(quirks, repair=False, rename=other, roles={})
     rename = [f"{old} → {new}" for old, new in quirks.rename.items()]
     clamp = [f"{name} {low:g}–{high:g}" for name, (low, high) in quirks.clamp.items()]
-    found = [
+    only = [f"{name} = {' | '.join(map(str, values))}" for name, values in quirks.only.items()]
+    roles = [f"{role} → {there}" for role, there in quirks.roles.items()]
+    found += [
         f"{phrase(word, language)} {listing(values)}"
-        for word, values in (("rename", rename), ("drop", quirks.drop), ("clamp", clamp), ("set", [*quirks.set]))
+        for word, values in (
+            ("rename", rename),
+            ("drop", quirks.drop),
+            ("only_values", only),
+            ("nonempty", quirks.nonempty),
+            ("clamp", clamp),
+            ("set", [*quirks.set]),
+            ("roles", roles),
+        )
         if values
     ]
-    found += [phrase("repair", language)] if quirks.repair else []
+    found += [
+        phrase(name, language) for name in ("repair", "tags", "fault", "thinking", *_REASONING) if getattr(quirks, name)
+    ]
     found += [] if quirks.stream_usage else [phrase("no_stream_usage", language)]
-    found += [phrase("thinking", language)] if quirks.thinking else []
-    return phrase("semicolon", language).join(found) or "—"
+    return phrase("semicolon", language).join(found)
+
+
+def reasoning_part(language: str) -> str:
+    """A line for each preset that says how it is told an effort, or wants reasoning back."""
+    head = [phrase(name, language) for name in ("preset", "told", "wanted_back")]
+    rows = (
+        [
+            code(name),
+            "<br>".join(f"{code(models)}: {how}" for models, how in row.quirks.reasoning.items()) or "—",
+            code(row.quirks.replay) if row.quirks.replay else "—",
+        ]
+        for name, row in table().items()
+        if row.quirks.reasoning or row.quirks.replay
+    )
+    return grid(head, rows)
 
 
 def _verified(verified: str, language: str) -> str:
     kind, _, what = verified.partition(":")
     if kind == "transcript":
         return f"[{what.rpartition('/')[2]}](../../tests/transcripts/data/{what}/case.json)"
-    return what or phrase("not_yet", language)
+    url, _, date = what.rpartition(",")
+    return f"[{phrase('document', language)}]({url}) ({date})" if url else phrase("not_yet", language)
 
 
 # ---- parameters --------------------------------------------------------------------------------------------------
@@ -275,19 +326,36 @@ def _verified(verified: str, language: str) -> str:
 
 def parameters_part(names: Sequence[str], language: str) -> str:
     """The table of fates: a row for each parameter, a column for each dialect."""
-    head = [phrase("parameter", language), *DIALECTS]
-    columns = [(dialect, adapter.fates) for dialect, adapter in DIALECTS.items()]
+    return _fates("parameters", names, {dialect: adapter.fates for dialect, adapter in DIALECTS.items()}, language)
+
+
+def embeddings_part(language: str) -> str:
+    """The same of embeddings, for the dialects that make them."""
+    return _fates("embeddings", EMBEDDINGS, making(), language)
+
+
+def making() -> dict[str, Column]:
+    return {name: one.embedding_fates for name, one in DIALECTS.items() if isinstance(one, Embedding)}
+
+
+def completions_part(language: str) -> str:
+    """The same of completions that become a chat."""
+    return _fates("completions", COMPLETIONS, {"chat": completions.FATES}, language)
+
+
+def _fates(group: str, names: Sequence[str], columns: Mapping[str, Column], language: str) -> str:
+    head = [phrase("parameter", language), *columns]
     rows = (
-        [code(name), *(_fate(dialect, name, fates[name], language) for dialect, fates in columns)] for name in names
+        [code(name), *(_fate(group, f"{of}.{name}", fates[name], language) for of, fates in columns.items())]
+        for name in names
     )
     return grid(head, rows)
 
 
-def _fate(dialect: str, name: str, fate: Fate, language: str) -> str:
-    to = phrase("fate_to", language).format(code(fate.to)) if fate.to and fate.to != name else ""
-    key = f"{dialect}.{name}"
+def _fate(group: str, key: str, fate: Fate, language: str) -> str:
+    to = phrase("fate_to", language).format(code(fate.to)) if fate.to and fate.to != key.partition(".")[2] else ""
     unclear = fate.what in ("mapped", "emulated") and not to
-    how = words("parameters", key, language) if unclear or key in texts()["parameters"] else ""
+    how = words(group, key, language) if unclear or key in texts()[group] else ""
     return phrase(f"fate_{fate.what}", language) + to + (phrase("colon", language) + how if how else "")
 
 
@@ -302,6 +370,9 @@ PARTS: Final[Mapping[str, Callable[[str], str]]] = MappingProxyType(
         "presets": presets_part,
         "messages": partial(parameters_part, MESSAGES),
         "parameters": partial(parameters_part, [name for name in PARAMETERS if name not in MESSAGES]),
+        "completions": completions_part,
+        "embeddings": embeddings_part,
+        "reasoning": reasoning_part,
     }
 )
 
@@ -333,6 +404,8 @@ def unused() -> list[str]:
         "routes": {f"{row.method} {row.path}" for row in TABLE},
         "environment": set(environment()),
         "parameters": {f"{dialect}.{name}" for dialect in DIALECTS for name in PARAMETERS},
+        "completions": {f"chat.{name}" for name in COMPLETIONS},
+        "embeddings": {f"{dialect}.{name}" for dialect in making() for name in EMBEDDINGS},
     }
     return [
         f'tools/docs.toml: [{group}] has "{name}", which is no more'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fnmatch
 import os
+import re
 import secrets
 import ssl
 import sys
@@ -14,7 +16,7 @@ from typing import TypeVar
 
 import msgspec
 
-from polymux.config import Config, ConfigError, Fault, load, parse_dotenv
+from polymux.config import Config, ConfigError, Fault, Provider, load, parse_dotenv
 from polymux.engine import Engine
 from polymux.functions import Functions, LoadError, Watcher
 from polymux.hooks.halt import Halt
@@ -23,13 +25,14 @@ from polymux.hooks.requestlog import request_log
 from polymux.hooks.wirelog import wire_log
 from polymux.http.serve import Front, Settings
 from polymux.http.watch import Watch
+from polymux.providers.base import Adapter
 from polymux.providers.credentials import secrets_in, secrets_to
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.table import FUNCTIONS, Row, Source, prefixes, rows, sources
 from polymux.routing.price import Prices
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
-from polymux.store.base import Counters, Keys
+from polymux.store.base import Conversations, Counters, Keeping, Keys
 from polymux.store.catalog import current
 from polymux.store.cells import Cells
 from polymux.store.journal import Journal
@@ -37,6 +40,7 @@ from polymux.store.live import LiveKeys
 from polymux.store.memory import LocalCounters, StaticKeys, digest, new_secret
 from polymux.transport import Transport
 from polymux.types import Deployment, Key, Route, Timeouts
+from polymux.wire.redact import Redactor
 
 BUSY = 2  # calls under way, from which on usage waits in the journal
 
@@ -54,6 +58,7 @@ class Setup(msgspec.Struct, frozen=True):
     registry: Registry
     prices: Prices
     watcher: Watcher  # of the files that the functions are from
+    adapters: Mapping[str, Adapter]  # own dialects by name
 
 
 def table() -> Mapping[str, Row]:
@@ -110,19 +115,20 @@ def prepare(
     faults: list[Fault] = []
     presets = table()
     found: list[Source] = []
+    if str(Path.cwd()) not in sys.path:
+        sys.path.append(str(Path.cwd()))  # where `module:object` is looked for, after all else
+    own = _own_dialects(config, faults)
     try:
         found = sources(config, presets, env)
     except ConfigError as error:
         faults += error.faults
     specs = (*config.functions, *((config.server.functions_dir,) if config.server.functions_dir else ()), *functions)
     watcher = None
-    if str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))  # where `module:object` is looked for, after all else
     try:
         watcher = Watcher(specs or (() if config.file else ("polymux.demo",)), strict=strict)
     except LoadError as error:
         faults.append(Fault(config.file or "command line", 0, "functions", str(error)))
-    prices = _prices(config, faults)
+    prices = _prices(config, presets, faults)
     faults += _files(config) + (_function_refs(config, watcher.functions) if watcher else [])
     if given or faults or watcher is None or prices is None:
         told = {fault.field for fault in given}  # what only follows from a fault is none of its own
@@ -139,7 +145,7 @@ def prepare(
             )
             for route, name in lost
         )
-    return Setup(config, dotenv, presets, tuple(found), watcher.functions, names, prices, watcher)
+    return Setup(config, dotenv, presets, tuple(found), watcher.functions, names, prices, watcher, own)
 
 
 def configured(named: str | None = None, server: Mapping[str, str | int | bool] | None = None) -> Config:
@@ -208,6 +214,7 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     """The gateway; `crew` when it is one of several workers. Opens the journal and the database in `data_dir`, and its
     key file when no other key is configured. Raises `Unusable` and OSError."""
     from polymux.store.database import Database  # not for commands that serve nothing: SQLAlchemy is large
+    from polymux.store.keeper import Keeper
     from polymux.store.keys import KeyStore
     from polymux.store.shipper import Shipper
     from polymux.store.values import StoredMemory
@@ -222,10 +229,19 @@ def build(setup: Setup, data_dir: Path, crew: Crew | None = None) -> Front:
     database = Database(config.server.database_url, data_dir)
     engine = Engine(DIALECTS, Transport(tap), counters(crew), ledger, StoredMemory(database), hooks)
     live = LiveKeys(KeyStore(database), static_keys(config, data_dir))
+    keeper = Keeper(database, config.conversations.retention)
+    given = settings(setup, live, keeping(setup, data_dir, keeper))
     shipper = Shipper(database, data_dir, config.ledger.retention or 0.0, lambda: engine.under_way > BUSY)
-    front = Front(engine, settings(setup, live), Watch(metrics, (log,) if log else (), ledger, shipper))
-    front.database, front.live, front.shipper = database, live, shipper
+    front = Front(engine, given, Watch(metrics, (log,) if log else (), ledger, shipper))
+    front.database, front.live, front.keeper, front.shipper = database, live, keeper, shipper
     return front
+
+
+def keeping(setup: Setup, data_dir: Path, log: Conversations) -> Keeping:
+    """What is kept of conversations."""
+    given = setup.config.conversations
+    models = re.compile("|".join(map(fnmatch.translate, given.models))) if given.models else None
+    return Keeping(log, models, Redactor(given.redact, secrets_of(setup, data_dir)), given.max_size)
 
 
 def secrets_of(setup: Setup, data_dir: Path) -> Iterator[str]:
@@ -263,7 +279,7 @@ def static_keys(config: Config, data_dir: Path) -> StaticKeys:
     return StaticKeys(keys)
 
 
-def settings(setup: Setup, keys: Keys) -> Settings:
+def settings(setup: Setup, keys: Keys, keeping: Keeping) -> Settings:
     """What the gateway goes by: all that a reload replaces."""
     config = setup.config
     return Settings(
@@ -273,6 +289,7 @@ def settings(setup: Setup, keys: Keys) -> Settings:
             setup.prices,
             drain=config.ledger.on_cancel == "drain",
             refuse_unpriced=config.ledger.unknown_price == "refuse",
+            keeping=keeping,
         ),
         keys,
         prefixes(setup.table),
@@ -282,6 +299,7 @@ def settings(setup: Setup, keys: Keys) -> Settings:
         "https" if config.server.tls_cert else "http",
         config.server.max_connections,
         config.limits,
+        setup.adapters,
     )
 
 
@@ -333,7 +351,7 @@ def _at_home(config: Config) -> Config:
     )
 
 
-def _prices(config: Config, faults: list[Fault]) -> Prices | None:
+def _prices(config: Config, presets: Mapping[str, Row], faults: list[Fault]) -> Prices | None:
     """What models cost; the whole catalogue is read, for a fault in it must not show later."""
     try:
         catalog = current(Path(config.server.data_dir))
@@ -344,8 +362,29 @@ def _prices(config: Config, faults: list[Fault]) -> Prices | None:
     except ValueError as error:
         faults.append(Fault(config.server.data_dir, 0, "", str(error)))
     else:
-        return Prices(config, catalog)
+        return Prices(config, catalog, presets)
     return None
+
+
+def _own_dialects(config: Config, faults: list[Fault]) -> Mapping[str, Adapter]:
+    """The adapters of providers that have one of their own, by the name that their deployments give as dialect."""
+    using: dict[str, list[Provider]] = {}
+    for one in config.providers.values():
+        if one.adapter:
+            using.setdefault(one.adapter, []).append(one)
+    if not using:
+        return {}
+    from polymux.adapters import Unfit, load  # for those who have some
+
+    found = {}
+    for spec, providers in using.items():
+        try:
+            found[spec] = load(spec)
+        except Unfit as error:
+            faults += [
+                Fault(config.file, one.line, f"providers.{one.name}.adapter", f"{spec}: {error}") for one in providers
+            ]
+    return found
 
 
 def _files(config: Config) -> list[Fault]:

@@ -16,6 +16,7 @@ from polymux.providers.replies import UNREADABLE
 from polymux.providers.table import Source
 from polymux.routing.registry import Registry
 from polymux.run import Snapshot
+from polymux.tokens import Tokens
 from polymux.transport import Transport
 
 FRESH = 3600.0  # seconds a list is good for
@@ -37,6 +38,9 @@ class Caller(Protocol):
 
     @property
     def transport(self) -> Transport: ...
+
+    @property
+    def tokens(self) -> Tokens: ...
 
 
 class Discovery:
@@ -100,7 +104,7 @@ async def _keep(holder: Holder, caller: Caller, source: Source) -> None:
 
 async def ask(caller: Caller, source: Source) -> Sequence[str]:
     """The provider's models. Raises `Failure` or `Truncated`."""
-    template = source.templates[0]
+    template = await caller.tokens.signed(source.templates[0])
     adapter = caller.adapters[template.dialect]
     final = asyncio.get_running_loop().time() + 30.0
     reply = await caller.transport.send(adapter.models(template), template, final, stream=False)

@@ -17,6 +17,8 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
+from msgspec import structs
+
 from polymux.admit import admit, leave
 from polymux.errors import Failure, Truncated
 from polymux.functions import Results
@@ -24,16 +26,19 @@ from polymux.heads import EVENTS, JSON, failure_head
 from polymux.hooks.base import Hook, overriding
 from polymux.nested import Nested
 from polymux.providers.auth import Headers
-from polymux.providers.base import Adapter, Asked, Recall, Relaying, Stopping
+from polymux.providers.base import Adapter, Asked, Flow, Recall, Relaying, Stopping
 from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
+from polymux.recorder import Recorder
 from polymux.routing.plan import Event, plan, verdict
+from polymux.routing.registry import serving
 from polymux.run import CLIENT_GONE, DISCONNECTED, Nobody, Run, Said, Sink, Snapshot, priced
-from polymux.schema.chat import ChatResponse, Chunk
+from polymux.schema.chat import Chunk
 from polymux.store.base import LARGEST, Counters, Ledger, Memory, Unusable
 from polymux.surfaces.assemble import chunks_of, gather
-from polymux.surfaces.chat import Chat
-from polymux.surfaces.stream import Translated, Writer, usage_of
+from polymux.surfaces.base import Alter, Surface, Talking
+from polymux.surfaces.stream import DECODERS, Translated, Writer
+from polymux.tokens import Tokens
 from polymux.transport import Reply, Transport
 from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, WireReply, WireRequest
 from polymux.wire.sse import TooLong
@@ -78,8 +83,14 @@ class Engine:
         hooks: tuple[Hook, ...] = (),
     ) -> None:
         self._adapters = adapters
-        self._relays = {name: adapter for name, adapter in adapters.items() if isinstance(adapter, Relaying)}
+        self._relays = {
+            (name, surface): adapter
+            for name, adapter in adapters.items()
+            if isinstance(adapter, Relaying)
+            for surface in adapter.relays
+        }
         self._transport = transport
+        self.tokens = Tokens(transport)
         self._counters = counters
         self._ledger = ledger
         self._memory = memory
@@ -93,12 +104,17 @@ class Engine:
         self._turns: dict[str, int] = {}  # requests for a route; of those that need no turn together
         self.under_way = 0  # calls
         self._finishing: list[tuple[Run, Record, int, bytes, bytes | None]] = []
+        self._recording: dict[str, Recorder] = {}  # by the id of the call
         self._after: set[asyncio.Future[None]] = set()  # hooks still at work after the last byte
         self._draining: set[asyncio.Task[None]] = set()  # calls that go on when their client leaves
 
     @property
     def adapters(self) -> Mapping[str, Adapter]:
         return self._adapters
+
+    def learn(self, adapters: Mapping[str, Adapter]) -> None:
+        """Own dialects by name. None is forgotten: calls that began before a reload may need it to the end."""
+        self._adapters = {**self._adapters, **adapters}
 
     @property
     def transport(self) -> Transport:
@@ -111,11 +127,12 @@ class Engine:
         if self._draining:
             await asyncio.wait(self._draining)
         self._deliver()
+        self.tokens.close()
         await self._transport.close()
         self._ledger.close()
         self._memory.close()
 
-    def run(self, call: Call, surface: Chat, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
+    def run(self, call: Call, surface: Surface, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
         run = Run(call, surface, snapshot, sink, time.time(), time.perf_counter())
         return self._outlive(run) if snapshot.drain else self._serve(run)
@@ -128,7 +145,12 @@ class Engine:
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
-            run.gone, run.sink = True, Nobody()
+            run.gone = True
+            recorder = self._recording.get(run.call.id)
+            if recorder is None:
+                run.sink = Nobody()
+            else:
+                recorder.to = Nobody()
             asked = run.step is not None and run.step.deployment.dialect != "function"
             timer = self._transport.loop.call_later(DRAIN if asked else 0, task.cancel)
             task.add_done_callback(lambda _: timer.cancel())
@@ -138,11 +160,14 @@ class Engine:
         call, key = run.call, run.call.key
         self.under_way += 1
         try:
+            keeping = run.snapshot.keeping
+            if keeping and (key.log or (keeping.models and keeping.models.match(call.model))):
+                run.sink = self._recording[call.id] = Recorder(call, keeping, run.sink)
             if key.rpm or key.tpm or key.concurrency:
                 admit(run, self._counters)
             for hook in self._admitting:
                 await hook.admit(call)
-            routes = run.snapshot.registry.find(call.model, key)
+            routes = serving(run.snapshot.registry.find(call.model, key), call.surface, run.surface.over)
             if run.snapshot.refuse_unpriced:
                 routes = priced(routes, run.snapshot.prices)
             if call.stream:
@@ -163,6 +188,7 @@ class Engine:
                 record = run.record(CLIENT_GONE, DISCONNECTED)
                 self.keep((record,))
                 self._settled(run, record)
+                self._recorded(record)
             if run.inside or run.reserved:
                 leave(run, self._counters)
 
@@ -214,10 +240,20 @@ class Engine:
             run.asked = time.perf_counter()
             await self._function(run, to, final)
             return
+        if to.grant is not None:
+            to = await self.tokens.signed(to)
         call, adapter = run.call, self._adapters[to.dialect]
-        relay = self._relays.get(to.dialect) if run.surface.dialect == to.dialect and not self._altering else None
+        relay = None
+        if call.surface in to.serves and not self._altering:
+            relay = self._relays.get((to.dialect, call.surface))
         asked = Asked(call.model, int(run.at), to, call.key.id)
-        request = relay.relay(call, to) if relay else await self._translate(run, adapter, asked, final)
+        if relay and not to.quirks.replay:
+            request = relay.relay(call, to)
+        else:
+            flow = relay.replay(call, asked) if relay else run.surface.flow(call, adapter, asked)
+            request = await self._drive(run, flow, asked, final)
+            if not relay and (unknown := run.surface.unknown(call)):
+                request = structs.replace(request, dropped=request.dropped + unknown)
         run.dropped = request.dropped
         if strict and run.dropped:
             text = f"{run.dropped[0]!r} cannot be taken by {to.id}, and this route is strict"
@@ -234,13 +270,19 @@ class Engine:
             if call.stream:
                 await self._stream(run, asked, reply, relay, request.framing)
                 return
+            if request.streams and "event-stream" in reply.header(b"content-type"):
+                await self._gather(run, asked, reply, request.framing)
+                return
             body = await reply.whole()
             run.heard()
             if relay:
-                self._answer(run, *relay.relay_whole(body, to))
+                body, usage = relay.relay_whole(body, call, to)
+                if to.quirks.replay:
+                    relay.note(body, asked)
+                self._answer(run, body, usage)
             else:
-                self._whole(run, adapter.read(body, asked))
-        except asyncio.CancelledError:
+                self._answer(run, *run.surface.read(call, adapter, body, asked, self._alterer(run)))
+        except BaseException:
             self._stop(adapter, asked)
             raise
         finally:
@@ -255,12 +297,12 @@ class Engine:
         if credential not in self._alarmed:
             self._alarmed.add(credential)
             log.warning("%s refuses the gateway's credential: %s", to.provider, hide(failure, to).message)
+        self.tokens.refused(to)
         text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
         return Failure(failure.kind, text)
 
-    async def _translate(self, run: Run, adapter: Adapter, asked: Asked, final: float) -> WireRequest:
-        """Drive the adapter's conversation up to the main request."""
-        flow = adapter.flow(run.surface.request(run.call), asked)
+    async def _drive(self, run: Run, flow: Flow, asked: Asked, final: float) -> WireRequest:
+        """The adapter's conversation up to the main request."""
         try:
             wanted = next(flow)
             while True:
@@ -270,13 +312,12 @@ class Engine:
                     wanted = flow.send(await self._exchange(wanted, asked.to, final))
         except StopIteration as stop:
             main: WireRequest = stop.value
-        if unknown := run.surface.unknown(run.call):
-            return WireRequest(main.method, main.url, main.headers, main.body, main.framing, main.dropped + unknown)
         return main
 
     async def _recall(self, tenant: str, wanted: Recall) -> dict[str, bytes]:
         try:
-            found = {name: await self._memory.load(tenant, name) for name in wanted.names}
+            recall = self._memory.take if wanted.once else self._memory.load
+            found = {name: await recall(tenant, name) for name in wanted.names}
         except Unusable as error:  # the request can do without
             log.warning("what was remembered of earlier requests cannot be read: %s", error)
             return {}
@@ -290,7 +331,7 @@ class Engine:
             self._transport.release(reply)
 
     def _stop(self, adapter: Adapter, asked: Asked) -> None:
-        """The client has left: tell those upstreams that do not notice it by their connection."""
+        """The client has left, or we have given up: tell those upstreams that do not notice it by their connection."""
         request = adapter.stop(asked) if isinstance(adapter, Stopping) else None
         if request is not None:
             task = self._transport.loop.create_task(self._told(request, asked.to))
@@ -314,14 +355,34 @@ class Engine:
             writer = self._writer(run)
             await self._pump(run, to, _pulled(_one(chunks_of(response))), writer, None)
         elif relay:
-            await self._pump(run, to, reply.block, relay.relay_reader(call, to), reply)
+            relayed = relay.relay_reader(call, to)
+            if to.quirks.replay:
+                relayed = relay.noting(relayed, asked)
+            await self._pump(run, to, reply.block, relayed, reply)
         else:
             lane = Translated(adapter.reader(asked), self._writer(run), framing)
             await self._pump(run, to, reply.block, lane, reply)
 
+    async def _gather(self, run: Run, asked: Asked, reply: Reply, framing: str) -> None:
+        """A whole answer from an upstream that streams: who reads along knows what to stop when the client leaves."""
+        decoder, reader = DECODERS[framing](), self._adapters[asked.to.dialect].reader(asked)
+        chunks: list[Chunk] = []
+        async for data in reply:
+            for event, payload in decoder.feed(data):
+                chunks += reader.feed(event, payload)
+            if reader.done:
+                break
+        for event, payload in decoder.close():
+            chunks += reader.feed(event, payload)
+        chunks += reader.close()
+        reply.finished = True
+        run.heard()
+        self._answer(run, *_talking(run).answer(run.call, gather(chunks), self._alterer(run), "upstream"))
+
     async def _function(self, run: Run, to: Deployment, final: float) -> None:
         call, function = run.call, run.snapshot.functions[to.model]
-        request, results = run.surface.request(call), Results(call, int(run.at))
+        surface = _talking(run)
+        request, results = surface.request(call), Results(call, int(run.at))
         with await function.gate.enter(final) as place:
             given = function.run(call, request, results, Nested(self, run.snapshot, call, final), place)
             try:
@@ -332,18 +393,9 @@ class Engine:
                     else:
                         answer = gather([chunk async for several in chunks for chunk in several])
                         run.heard()
-                        self._whole(run, answer, results.source)
+                        self._answer(run, *surface.answer(call, answer, self._alterer(run), results.source))
             except TimeoutError:
                 raise Failure("upstream_timeout", f"the function model {to.model!r} took too long") from None
-
-    def _whole(self, run: Run, response: ChatResponse, source: str = "upstream") -> None:
-        """Answer with everything at once. `source`: where the usage comes from."""
-        if self._altering:
-            chunks = chunks_of(response)
-            kept = [altered for chunk in chunks if (altered := self._alter(run, chunk)) is not None]
-            response = gather(kept or chunks[len(response.choices) :])  # at least the finish
-        usage = usage_of(response.usage, source) if response.usage else NO_USAGE
-        self._answer(run, run.surface.whole(response), usage)
 
     def _alter(self, run: Run, chunk: Chunk | None) -> Chunk | None:
         for hook in self._altering:
@@ -351,8 +403,11 @@ class Engine:
                 chunk = hook.chunk(run.call, chunk)
         return chunk
 
+    def _alterer(self, run: Run) -> Alter | None:
+        return partial(self._alter, run) if self._altering else None
+
     def _writer(self, run: Run) -> Writer:
-        return Writer(run.surface, run.call, partial(self._alter, run) if self._altering else None)
+        return Writer(_talking(run), run.call, self._alterer(run))
 
     # ---- answers
 
@@ -453,6 +508,13 @@ class Engine:
                 run.sink.respond(status, head, last)
             if self._settling:
                 self._settled(run, record)
+            if self._recording:
+                self._recorded(record)
+
+    def _recorded(self, record: Record) -> None:
+        """Keep the conversation of a call that has ended, if it is to be kept."""
+        if (recorder := self._recording.pop(record.id, None)) is not None:
+            recorder.keep(record)
 
     def keep(self, records: Sequence[Record]) -> None:
         """Into the ledger, and to those who look at what has ended."""
@@ -473,6 +535,11 @@ class Engine:
             task = asyncio.ensure_future(hook.settled(run.call, record))
             self._after.add(task)
             task.add_done_callback(self._after.discard)
+
+
+def _talking(run: Run) -> Talking:
+    """The surface of a call that is streamed, or asks a function: no other surface gets this far."""
+    return run.surface  # type: ignore[return-value]  # by what it is served over, and by what its calls are
 
 
 async def _reason(reply: Reply) -> bytes:

@@ -63,6 +63,7 @@ KINDS: Final[Mapping[str, Kind]] = MappingProxyType(
         "context_length_exceeded": Kind(400, _REQUEST, "context_length_exceeded", "next"),
         "content_filter": Kind(400, _REQUEST, "content_filter"),
         "upstream_rejected": Kind(400, _REQUEST, ""),
+        "upstream_model_not_found": Kind(404, _REQUEST, "model_not_found", "next"),
         "upstream_rate_limited": Kind(429, "rate_limit_error", "upstream_rate_limited", "any", "upstream"),
         "upstream_auth_failed": Kind(502, _UPSTREAM, "upstream_auth_failed", "next", "upstream"),
         "upstream_unavailable": Kind(502, _UPSTREAM, "upstream_unavailable", "any", "upstream"),

@@ -30,7 +30,7 @@ ROOM: Final = 64 * 1024  # bytes of an answer that wait to be read before the up
 class Runner(Protocol):
     """The engine."""
 
-    def run(self, call: Call, surface: Chat, snapshot: Any, sink: Memory) -> Coroutine[Any, Any, None]: ...
+    def run(self, call: Call, surface: _Within, snapshot: Any, sink: Memory) -> Coroutine[Any, Any, None]: ...
 
 
 class Nested:

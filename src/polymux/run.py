@@ -11,11 +11,13 @@ import msgspec
 from polymux.errors import Failure
 from polymux.functions import Functions
 from polymux.heads import EVENTS, limit_head, served_head
+from polymux.providers.catalog import Model
 from polymux.routing.limits import Verdict, prompt_tokens, tokens
 from polymux.routing.plan import Step
 from polymux.routing.price import Price, cost, usd
 from polymux.routing.registry import Registry
-from polymux.surfaces.chat import Chat
+from polymux.store.base import Keeping
+from polymux.surfaces.base import Surface
 from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Try, Usage
 
 CLIENT_GONE = 499  # in records only: the client left before the end
@@ -30,6 +32,10 @@ class Pricing(Protocol):
         """None = unknown."""
         ...
 
+    def entry(self, provider: str, upstream: str) -> Model | None:
+        """What is known of a provider's model beside its price; None = nothing."""
+        ...
+
 
 class Unpriced:
     """Knows no price."""
@@ -37,12 +43,15 @@ class Unpriced:
     def find(self, route: str, provider: str, upstream: str) -> Price | None:
         return None
 
+    def entry(self, provider: str, upstream: str) -> Model | None:
+        return None
+
 
 class Snapshot(msgspec.Struct, frozen=True):
     """What can be called, at one moment. A call keeps the snapshot it began with; a reload makes a new one.
 
     drain: when a client leaves, its answer is read to the end, to know the usage. refuse_unpriced: a model whose price
-    nobody knows is not called.
+    nobody knows is not called. keeping: what conversations are kept, None = none at all.
     """
 
     registry: Registry
@@ -50,6 +59,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     prices: Pricing = Unpriced()
     drain: bool = False
     refuse_unpriced: bool = False
+    keeping: Keeping | None = None
 
 
 class Sink(Protocol):
@@ -102,7 +112,7 @@ class Run(msgspec.Struct, eq=False):
     """
 
     call: Call
-    surface: Chat
+    surface: Surface
     snapshot: Snapshot
     sink: Sink
     at: float
@@ -274,7 +284,7 @@ def priced(routes: Sequence[Route], prices: Pricing) -> Sequence[Route]:
     return known
 
 
-def _size(surface: Chat, said: Said) -> int:
+def _size(surface: Surface, said: Said) -> int:
     """About how many bytes of text. In most events of a stream all but the text is of the same length, which the last
     ones show; so what came between the first and the last piece need not be read, nor kept."""
     if not said.events:

@@ -35,6 +35,16 @@ class Link(msgspec.Struct, frozen=True):
     max_connections: int = 1000
 
 
+class Grant(msgspec.Struct, frozen=True):
+    """What an access token is asked for with, where a provider wants one instead of a key (OAuth 2.0 client
+    credentials, RFC 6749 §4.4)."""
+
+    token_url: str
+    client_id: str
+    client_secret: str
+    scope: str = ""
+
+
 class Quirks(msgspec.Struct, frozen=True):
     """What a provider's row drops, renames, clamps or adds; data, so that no code names a vendor."""
 
@@ -42,10 +52,27 @@ class Quirks(msgspec.Struct, frozen=True):
     drop: tuple[str, ...] = ()
     clamp: Mapping[str, tuple[float, float]] = {}
     set: Mapping[str, Any] = {}
+    only: Mapping[str, tuple[Any, ...]] = {}  # the values that a member may have; any other is dropped
+    nonempty: tuple[str, ...] = ()  # lists and objects that are refused when there is nothing in them
+    roles: Mapping[str, str] = {}  # of messages -> what they are called there
     repair: bool = False  # streams are decoded and normalised chunk by chunk instead of relayed untouched
+    tags: bool = False  # reasoning comes within <think> tags where the text begins
+    fault: str = ""  # path of the status that is told inside a 200, where 0 is a success; its words stand beside it
+    faults: Mapping[str, int] = {}  # such a status -> the status of HTTP that it stands for, where it is none
     stream_usage: bool = True  # takes stream_options.include_usage
     thinking: bool = False  # takes `thinking` as Anthropic writes it, and is switched off by it
+    reasoning: Mapping[str, str] = {}  # pattern of models -> how they are told an effort (`providers.reasoning`)
+    replay: str = ""  # in what form it wants its reasoning of earlier turns back (`providers.openai_replay`)
+    takes: tuple[str, ...] = ()  # members of messages with signed reasoning that it takes (`providers.replay`)
     max_tokens: int = 4096  # where the dialect wants a limit and the client gave none
+
+
+class App(msgspec.Struct, frozen=True):
+    """Of an upstream that is an application: its variables -> their texts, in which {query}, {system}, {history} and
+    {user} stand for what a request says; the name of its output that is the answer, "" = by rule."""
+
+    inputs: Mapping[str, str] = {}
+    output: str = ""
 
 
 class Deployment(msgspec.Struct, frozen=True):
@@ -61,6 +88,10 @@ class Deployment(msgspec.Struct, frozen=True):
     quirks: Quirks = Quirks()
     timeouts: Timeouts = Timeouts()
     link: Link = Link()
+    app: App = App()
+    serves: tuple[str, ...] = ("chat",)  # names of surfaces (`surfaces.base`)
+    api_version: str = ""  # a date, for dialects that have dated versions besides the plain one
+    grant: Grant | None = None  # `headers` lack the access token, which it is asked for with
 
 
 class Route(msgspec.Struct, frozen=True):
@@ -120,6 +151,7 @@ class WireRequest(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     framing: str = "sse"  # how a streamed answer is framed: sse | ndjson | aws | whole
     dropped: tuple[str, ...] = ()  # request parameters this upstream cannot take
+    streams: bool = False  # the answer comes as a stream, whether the client streams or not
 
 
 class WireReply(msgspec.Struct, frozen=True):
@@ -145,6 +177,7 @@ class Call(msgspec.Struct, gc=False):
     depth: int = 0  # how many function models stand between the client and this call
     deadline: float | None = None  # the loop's clock: when it must end, for a call that a function model makes
     parent_id: str = ""  # the call of that function model
+    notes: list[str] | None = None  # what a function model logs, if the conversation is kept
 
 
 class Try(msgspec.Struct, gc=False):

@@ -43,6 +43,11 @@ def test_routes_providers_models_and_what_is_discovered(run: Run) -> None:
     ]
 
 
+def test_a_provider_without_a_list_serves_any_name(run: Run) -> None:
+    Path("polymux.toml").write_text('[providers.perplexity]\napi_key = "k"\n')
+    assert run("models").output == "perplexity/*  any name: the provider has no list\n"
+
+
 def test_the_columns_line_up(run: Run) -> None:
     Path("polymux.toml").write_text(CONFIG)
     lines = run("models").output.splitlines()

@@ -211,6 +211,10 @@ VALUES = [
     ("cache.ttl = 1.5", "cache.ttl", 1.5),
     ('cache.ttl = "2d"', "cache.ttl", 172800.0),
     ('defaults.timeouts.total = "1h"', "defaults.timeouts.total", 3600.0),
+    ("", "conversations.models", ()),
+    ("", "conversations.retention", 30 * 86400.0),
+    ('conversations.max_size = "1MiB"', "conversations.max_size", 1 << 20),
+    ("conversations.redact = ['email', '/ACME-[0-9]+/']", "conversations.redact", ("email", "/ACME-[0-9]+/")),
     ('auth.keys = "a,b"', "auth.keys", ("a", "b")),
     ('auth.keys = ["a", " ", "a"]', "auth.keys", ("a",)),
     ('server.host = "$${HOST}"', "server.host", "${HOST}"),
@@ -287,6 +291,9 @@ NAME = 'expected a provider name of letters, digits, ".", "_" and "-" other than
 KEY = "expected a string of visible ASCII characters, got "
 HIDDEN = "a value that is not shown"
 LATER = "not available in this version yet, expected "
+REDACT = (
+    'expected "email", "iban", "cn-id", "card", "us-ssn", "ip" or "phone", or a regular expression as \'/.../\', got '
+)
 NO_MODELS = "expected a list of models or a table of public name to upstream name, got "
 KEYS = "expected a string or a list of strings, got "
 STRATEGIES = '"weighted", "round-robin", "least-busy", "latency", "cost" or "ordered"'
@@ -393,10 +400,23 @@ FAULTS = [
         '[models."gpt-4.1"]\ndeployments = [{ provider = "functions", model = "m" }]\nretries = "x"\n',
         [f'3: models."gpt-4.1".retries: {NATURAL}"x"'],
     ),
+    # conversations
+    (
+        """[conversations]\nredact = [\n'e-mail',\n'/(/',\n'/x?/',\n'//',\n'email',\n'email',\n5]\n""",
+        [
+            f'3: conversations.redact[0]: {REDACT}"e-mail"',
+            "4: conversations.redact[1]: not a regular expression: missing ), unterminated subpattern at position 0",
+            "5: conversations.redact[2]: the expression matches the empty text, and so everything",
+            f'6: conversations.redact[3]: {REDACT}"//"',
+            '8: conversations.redact[5]: duplicate entry "email"',
+            f"9: conversations.redact[6]: {WORD}5",
+        ],
+    ),
+    ("[conversations]\nmodel = []\n", ['2: conversations.model: unknown key, did you mean "models"?']),
     # not built yet: these rows go when the rows of the table go
     ('[server]\ndatabase_url = "postgresql://u:p@h/d"\n', [f'2: server.database_url: {LATER}"sqlite"']),
     ('[server]\nredis_url = "redis://h"\n', [f'2: server.redis_url: {LATER}""']),
-    ('[providers.a]\nadapter = "m:C"\n', [f'2: providers.a.adapter: {LATER}""']),
+    ('[providers.a]\nadapter = "m.C"\n', ['2: providers.a.adapter: expected "module:object", got "m.C"']),
     (route('strategy = "least-busy"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
     (route('strategy = "latency"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),
     (route('strategy = "cost"'), [f'5: models.r.strategy: {LATER}"weighted", "round-robin" or "ordered"']),

@@ -13,7 +13,7 @@ TEXT = "expected a string without control characters, got "
 WORD = "expected a string that is not blank, got "
 REFERENCE = "expected ${VARIABLE} or ${VARIABLE:-default}; $${ stands for ${ itself"
 UNSET = "the environment variable {0} is not set; ${{{0}:-}} would allow that".format
-SECTIONS = "auth, cache, defaults, functions, ledger, limits, models, providers, server"
+SECTIONS = "auth, cache, conversations, defaults, functions, ledger, limits, models, providers, server"
 OPENAI = '[providers.openai]\napi_key = "k"\n'
 
 

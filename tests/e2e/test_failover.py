@@ -18,6 +18,7 @@ FAULTS = [
     "close",
     "status-401",
     "status-403",
+    "status-404",  # a model that the provider has retired
     "status-429",
     "status-500",
     "status-503",
@@ -30,7 +31,7 @@ FAULTS = [
     "ended-1",
 ]
 STREAM_ONLY = {"cut-0", "ended-0", "ended-1"}
-FINAL = {"status-400": 400, "status-404": 404, "status-422": 422}  # the request is at fault: no one else is asked
+FINAL = {"status-400": 400, "status-422": 422}  # the request is at fault: no one else is asked
 PAIRS = [("corp", "claude"), ("claude", "corp")]
 
 

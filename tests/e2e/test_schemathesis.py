@@ -76,7 +76,8 @@ def running() -> Iterator[Gateway]:
 
 def narrowed(document: dict[str, Any], model: str) -> dict[str, Any]:
     """The document with the one model that exists, so that not every request ends at its name."""
-    document["components"]["schemas"]["ChatRequest"]["properties"]["model"] = {"const": model}
+    for name in ("ChatRequest", "CompletionRequest", "EmbeddingRequest"):
+        document["components"]["schemas"][name]["properties"]["model"] = {"const": model}
     for parameter in document["paths"]["/v1/models/{id}"]["get"]["parameters"]:
         parameter["schema"] = {"const": model}
     return document

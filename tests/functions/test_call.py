@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from polymux.errors import Failure
-from polymux.functions.call import FunctionCall, Messages, Parameters, log
+from polymux.functions.call import NOTES, FunctionCall, Messages, Parameters, log
 from polymux.marks import ModelError
 from polymux.schema.chat import (
     AnswerMessage,
@@ -113,6 +113,16 @@ def test_a_line_in_the_log(told: tuple[Any, ...], line: str, caplog: pytest.LogC
     caplog.set_level(logging.INFO, log.name)
     on_loop(Answering()).log(*told)
     assert [record.getMessage() for record in caplog.records] == [f"req_1 f: {line}"]
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_line_is_kept_with_the_conversation(kept: bool) -> None:
+    call = call_of()
+    call.notes = [] if kept else None
+    function = FunctionCall(call, Answering(), None)
+    for number in range(NOTES + 1):
+        function.log("looked\nup", {"hits": number})
+    assert call.notes == ([f'looked\nup {{"hits":{number}}}' for number in range(NOTES)] if kept else None)
 
 
 # ---- on the loop -------------------------------------------------------------------------------------------------

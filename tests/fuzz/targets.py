@@ -6,6 +6,7 @@ A target takes any bytes and raises what it must not raise. The first byte of a 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from functools import partial
@@ -14,24 +15,31 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.base import Adapter, Asked, Relaying
+from polymux.providers.base import Adapter, Asked, Flow, Recall, Relaying
 from polymux.providers.dialects import DIALECTS
+from polymux.providers.openai_replay import FORMS
 from polymux.providers.replies import UNREADABLE
 from polymux.surfaces.chat import Chat
 from polymux.surfaces.stream import Translated, Writer
-from polymux.types import Call, Deployment, Key, Quirks
+from polymux.types import Call, Deployment, Key, Quirks, WireReply
 from polymux.wire import mask, splice, sse
 
 TESTS: Final = Path(__file__).resolve().parents[1]
 MODEL: Final = "public-name"
+CALL: Final = Call("req_1", "chat", Key("k", "k"), MODEL, True, {}, b"", wants_usage=True)
 RELAYS: Final = (Quirks(), Quirks(repair=True))
+REPLAYS: Final = tuple(Quirks(repair=True, tags=form == "tags", replay=form) for form in FORMS)
+FRAMINGS: Final = MappingProxyType({"ollama": "ndjson"})  # of streams, where it is not SSE
+KINDS: Final = MappingProxyType({"dify": "chat"})  # upstream names, where they are no names
+SPOKEN: Final = MappingProxyType({"azure": "openai"})  # whose answers a dialect without recorded ones has
 SECRET: Final = "sk-proj-0123456789abcdefABCDEF"
 
 Target = Callable[[bytes], None]
 
 
 def deployment(dialect: str, quirks: Quirks = RELAYS[0]) -> Deployment:
-    return Deployment(f"p/{dialect}", "p", "upstream-name", dialect, "https://p.example/v1", quirks=quirks)
+    model = KINDS.get(dialect, "upstream-name")
+    return Deployment(f"p/{dialect}", "p", model, dialect, "https://p.example/v1", quirks=quirks)
 
 
 def pieces(data: bytes) -> Iterator[bytes]:
@@ -78,6 +86,16 @@ def secrets(data: bytes) -> None:
 # ---- requests ----------------------------------------------------------------------------------------------------
 
 
+def driven(flow: Flow) -> None:
+    try:
+        sent: Any = None
+        while True:  # nothing is remembered, and what is uploaded is taken
+            wanted = flow.send(sent)
+            sent = {} if isinstance(wanted, Recall) else WireReply(201, {}, b'{"id":"up-1"}')
+    except StopIteration as stop:
+        read(stop.value.body)
+
+
 def request(adapter: Adapter, dialect: str, data: bytes) -> None:
     """Any body becomes a request that is JSON, or a `Failure`."""
     surface = Chat()
@@ -86,11 +104,9 @@ def request(adapter: Adapter, dialect: str, data: bytes) -> None:
         if isinstance(adapter, Relaying):
             for quirks in RELAYS:
                 read(adapter.relay(call, deployment(dialect, quirks)).body)
-        flow = adapter.flow(surface.request(call), Asked(MODEL, 1, deployment(dialect)))
-        try:
-            next(flow)
-        except StopIteration as stop:
-            read(stop.value.body)
+            for quirks in REPLAYS:
+                driven(adapter.replay(call, Asked(MODEL, 1, deployment(dialect, quirks))))
+        driven(adapter.flow(surface.request(call), Asked(MODEL, 1, deployment(dialect))))
     except Failure as failure:
         assert read(surface.error(failure))["error"]["message"]  # noqa: PT017 - any failure will do, if it can be told
     except RecursionError:  # the engine knows that one
@@ -110,11 +126,13 @@ def answered(stream: bytes) -> None:
 
 
 def lanes(adapter: Adapter, dialect: str) -> Iterator[Any]:
-    call = Call("req_1", "chat", Key("k", "k"), MODEL, True, {}, b"", wants_usage=True)
-    yield Translated(adapter.reader(Asked(MODEL, 1)), Writer(Chat(), call))
+    yield Translated(adapter.reader(Asked(MODEL, 1)), Writer(Chat(), CALL), FRAMINGS.get(dialect, "sse"))
     if isinstance(adapter, Relaying):
         for quirks in RELAYS:
-            yield adapter.relay_reader(call, deployment(dialect, quirks))
+            yield adapter.relay_reader(CALL, deployment(dialect, quirks))
+        for quirks in REPLAYS:
+            to = deployment(dialect, quirks)
+            yield adapter.noting(adapter.relay_reader(CALL, to), Asked(MODEL, 1, to))
 
 
 def stream(adapter: Adapter, dialect: str, data: bytes) -> None:
@@ -135,9 +153,9 @@ def stream(adapter: Adapter, dialect: str, data: bytes) -> None:
 
 def whole(adapter: Adapter, dialect: str, data: bytes) -> None:
     """Any buffered answer becomes a response, a `Failure` or `Truncated`."""
-    readers: list[Callable[[], object]] = [lambda: Chat().whole(adapter.read(data, Asked(MODEL, 1)))]
+    readers: list[Callable[[], object]] = [lambda: Chat().read(CALL, adapter, data, Asked(MODEL, 1), None)]
     if isinstance(adapter, Relaying):
-        readers += [partial(adapter.relay_whole, data, deployment(dialect, quirks)) for quirks in RELAYS]
+        readers += [partial(adapter.relay_whole, data, CALL, deployment(dialect, quirks)) for quirks in RELAYS]
     for read in readers:
         with suppress(Failure, Truncated):
             read()
@@ -145,7 +163,7 @@ def whole(adapter: Adapter, dialect: str, data: bytes) -> None:
 
 def error(adapter: Adapter, dialect: str, data: bytes) -> None:
     """Any error answer is a `Failure` that can be told, without the secret that the upstream quoted."""
-    quoting = data.replace(b"KEY", SECRET.encode())
+    quoting = re.sub(rb"(?<![A-Za-z0-9])KEY", SECRET.encode(), data)  # a secret is quoted as a word of its own
     for status in (400, 401, 404, 429, 500, 503):
         failure = adapter.failure(status, {"content-type": "text/html", "retry-after": "soon"}, quoting)
         told = Chat().error(failure)
@@ -174,11 +192,13 @@ TARGETS: Final[Mapping[str, Target]] = MappingProxyType(
 def seeds(name: str) -> list[bytes]:
     """Where a fuzzer may begin: recorded answers, and the requests of the golden cases."""
     kind, _, dialect = name.partition("-")
+    dialect = SPOKEN.get(dialect, dialect)
     if kind in ("members", "request"):
         return [found for path in sorted((TESTS / "golden").rglob("*.txt")) if (found := _section(path))]
     if kind == "secrets":
         return [b"Incorrect API key provided: sk-proj-abcdefgh12345678.", b"token=0123456789abcdef0123456789abcdef"]
-    return [body for of, shape, body in _recorded() if kind in ("events", shape) and dialect in ("", of)]
+    found = [body for of, shape, body in _recorded() if kind in ("events", shape) and dialect in ("", of)]
+    return found or ([b'{"data":[{"id":"m"}]}'] if kind == "models" else [])  # not every provider has a list
 
 
 def _section(path: Path) -> bytes:
@@ -192,7 +212,7 @@ def _recorded() -> Iterator[tuple[str, str, bytes]]:
         case = json.loads(path.read_text("utf-8"))
         body = (path.parent / case["body"]).read_bytes()
         dialect = path.parent.parent.name.partition("-")[0]
-        if case["body"].endswith(".sse"):
+        if case["body"].endswith((".sse", ".ndjson")):
             yield dialect, "stream", b"\0" + body
         else:
             shape = "models" if "model_ids" in case["expect"] else "error" if case["status"] >= 400 else "whole"

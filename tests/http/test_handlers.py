@@ -131,7 +131,8 @@ def test_models_lists_what_the_key_may_use(secret: str, names: set[str]) -> None
 def test_one_model(name: str, owner: str) -> None:
     exchange = Exchange()
     handlers.model(front(), exchange, name)
-    assert json.loads(exchange.sent) == {"id": name, "object": "model", "created": 1000, "owned_by": owner}
+    shown = {"id": name, "object": "model", "created": 1000, "owned_by": owner}
+    assert json.loads(exchange.sent) == {**shown, "serves": ["chat"]}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_the_models(headers: tuple[tuple[str, str], ...], first: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "headers"),
-    [("GET", "/v1/chat/completions", ()), ("POST", "/v1/embeddings", ()), ("POST", "/v1/chat/completions", CLAUDE)],
+    [("GET", "/v1/chat/completions", ()), ("POST", "/v1/moderations", ()), ("POST", "/v1/chat/completions", CLAUDE)],
 )
 def test_unknown_paths(method: str, path: str, headers: tuple[tuple[str, str], ...]) -> None:
     assert Provider(Options()).script(exchange(BODY, path, headers, method)).status == 404

@@ -191,7 +191,7 @@ IN_BAND = {
     "authentication_error": ("upstream_auth_failed", 502),
     "billing_error": ("upstream_auth_failed", 502),
     "permission_error": ("upstream_auth_failed", 502),
-    "not_found_error": ("upstream_rejected", 404),
+    "not_found_error": ("upstream_model_not_found", 404),
     "conflict_error": ("upstream_rejected", 409),
     "request_too_large": ("upstream_rejected", 413),
     "rate_limit_error": ("upstream_rate_limited", 429),

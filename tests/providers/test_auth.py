@@ -11,6 +11,9 @@ from polymux.providers.auth import SCHEMES
         ("optional", "", ()),
         ("x-api-key", "k", (("x-api-key", "k"),)),
         ("api-key", "k", (("api-key", "k"),)),
+        ("x-goog-api-key", "k", (("x-goog-api-key", "k"),)),
+        ("api-key", "eyJk.no.token.of.three", (("api-key", "eyJk.no.token.of.three"),)),
+        ("api-key", "eyJhbGciOi.J9.x1y2", (("authorization", "Bearer eyJhbGciOi.J9.x1y2"),)),
     ],
 )
 def test_a_credential_is_shown_as_the_provider_wants_it(scheme: str, key: str, headers: object) -> None:
@@ -18,4 +21,4 @@ def test_a_credential_is_shown_as_the_provider_wants_it(scheme: str, key: str, h
 
 
 def test_the_schemes() -> None:
-    assert set(SCHEMES) == {"bearer", "optional", "x-api-key", "api-key"}
+    assert set(SCHEMES) == {"bearer", "optional", "x-api-key", "api-key", "x-goog-api-key"}

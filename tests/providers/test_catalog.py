@@ -12,8 +12,6 @@ import pytest
 from polymux.app import table
 from polymux.providers.catalog import (
     FREE,
-    NAMES,
-    OWN,
     Catalog,
     File,
     ListPrice,
@@ -77,10 +75,10 @@ def test_every_entry_is_sound() -> None:
 
 def test_every_preset_has_prices_or_a_reason_to_have_none() -> None:
     found = bundled()
-    for preset in table():
-        listed = NAMES.get(preset, preset) in found.providers
-        assert listed or preset in OWN or preset.endswith("-compatible"), f"{preset}: add it to NAMES or OWN"
-    assert set(NAMES.values()) <= set(found.providers)
+    for preset, row in table().items():
+        listed = (row.catalog or preset) in found.providers
+        assert listed or row.catalog == "none" or row.group in ("local", "generic"), f"{preset}: give it a `catalog`"
+        assert row.catalog != preset, f"{preset}: its catalog is its name anyway"
 
 
 # ---- names -------------------------------------------------------------------------------------------------------
@@ -141,18 +139,6 @@ def test_a_model_is_found_by_the_names_it_goes_by(asked: str, price: str | None)
 def test_a_free_variant_keeps_the_limits() -> None:
     model = Model(1000, None, 100, ("tools",), ListPrice(Decimal(5), Decimal(5), tiers=(Tier(Decimal(9), above=9),)))
     assert catalog(m=model).find("p", "m:free") == Model(1000, None, 100, ("tools",), FREE.price)
-
-
-def test_a_preset_goes_by_another_name() -> None:
-    assert bundled().find("together", "Qwen/Qwen3.7-Max") is not None
-    assert bundled().find("togetherai", "Qwen/Qwen3.7-Max") is not None
-
-
-@pytest.mark.parametrize("preset", sorted(OWN))
-def test_ones_own_machine_sends_no_bill(preset: str) -> None:
-    model = bundled().find(preset, "anything:70b")
-    assert model is not None
-    assert model.price == FREE.price
 
 
 def test_a_model_without_a_price_is_not_free() -> None:

@@ -12,6 +12,11 @@ from polymux.providers.base import Relaying
 from polymux.providers.dialects import DIALECTS
 from polymux.types import Deployment
 
+LISTS = {
+    "ollama": "https://llm.example/api/tags",
+    "azure": "https://llm.example/deployments",
+    "dify": "https://llm.example/v1/info",
+}
 TO = Deployment("p/", "p", "", "x", "https://llm.example/v1", (("authorization", "Bearer k"),))
 
 
@@ -20,7 +25,7 @@ def test_every_dialect_has_what_an_adapter_has(name: str) -> None:
     adapter = DIALECTS[name]
     for member in ("flow", "read", "reader", "failure", "models", "read_models"):
         assert callable(getattr(adapter, member))
-    assert adapter.models(TO).url.partition("?")[0] == "https://llm.example/v1/models"
+    assert adapter.models(TO).url.partition("?")[0] == LISTS.get(name, "https://llm.example/v1/models")
     assert set(TO.headers) <= set(adapter.models(TO).headers)
     assert adapter.failure(500, {}, b"").kind == "upstream_unavailable"
 

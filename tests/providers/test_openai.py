@@ -24,27 +24,41 @@ STEADY = settings(derandomize=True, deadline=None)
 DONE = b"data: [DONE]\n\n"
 TO = Deployment("p/m", "p", "m", "openai", "https://llm.example/v1", (("authorization", "Bearer k"),))
 
-STREAMS = {
+STREAMED = {
     path.stem: case
     for path in sorted((harness.ROOT / "openai").glob("*.txt"))
     if "wire stream" in (case := harness.read_case(path)).sections
 }
 
 
+def quirks_of(case: harness.Case) -> Quirks:
+    return harness.deployment_of(case, harness.Dialect(OpenAI(), TO, "", ())).quirks
+
+
+# those whose answers mean what they mean whoever the provider is, and those that need its row to be read
+STREAMS = {name: case for name, case in STREAMED.items() if not (quirks_of(case).tags or quirks_of(case).fault)}
+OWN = {name: case for name, case in STREAMED.items() if name not in STREAMS}
+
+
 def call_of(body: bytes, *, stream: bool = True, wants_usage: bool = True) -> Call:
     return Call("1", "chat", Key("k", "k"), "public", stream, splice.parse(body), body, wants_usage)
 
 
-def lane_of(repair: bool, wants_usage: bool) -> Any:
-    to = msgspec.structs.replace(TO, quirks=Quirks(repair=repair))
+ASKED = call_of(b"{}", stream=False)
+
+
+def lane_of(quirks: Quirks, wants_usage: bool) -> Any:
+    to = msgspec.structs.replace(TO, quirks=quirks)
     return OpenAI().relay_reader(call_of(b"{}", wants_usage=wants_usage), to)
 
 
 class Sent:
     """What a lane makes of a body in pieces: the client's bytes, and what it took down on the way."""
 
-    def __init__(self, pieces: Iterable[bytes], *, repair: bool = False, wants_usage: bool = True) -> None:
-        lane = lane_of(repair, wants_usage)
+    def __init__(
+        self, pieces: Iterable[bytes], *, repair: bool = False, wants_usage: bool = True, quirks: Quirks | None = None
+    ) -> None:
+        lane = lane_of(quirks or Quirks(repair=repair), wants_usage)
         self.out = b""
         self.ended: object = "complete"
         try:
@@ -228,7 +242,7 @@ ERROR = b'{"error":{"message":"no","code":429}}'
 
 @pytest.mark.parametrize("repair", [False, True])
 def test_an_error_ends_it_and_what_came_before_is_given_out(repair: bool) -> None:
-    lane = lane_of(repair, True)
+    lane = lane_of(Quirks(repair=repair), True)
     out = lane.feed(encode(ONE) + encode(ERROR) + encode(ONE) + DONE)
     assert [json.loads(data)["choices"][0]["delta"]["content"] for _, data in Decoder().feed(out)] == ["a"]
     assert (lane.failed.kind, lane.failed.status) == ("upstream_rate_limited", 429)
@@ -239,7 +253,7 @@ def test_an_error_ends_it_and_what_came_before_is_given_out(repair: bool) -> Non
 
 @pytest.mark.parametrize("repair", [False, True])
 def test_an_error_as_the_last_unended_event(repair: bool) -> None:
-    lane = lane_of(repair, True)
+    lane = lane_of(Quirks(repair=repair), True)
     assert lane.feed(encode(ONE) + b"data: " + ERROR)
     assert lane.failed is None
     with pytest.raises(Failure, match="no"):
@@ -264,7 +278,7 @@ def test_an_error_as_the_last_unended_event(repair: bool) -> None:
     ],
 )
 def test_a_role_alone_is_not_content(delta: Json, content: bool, repair: bool) -> None:
-    lane = lane_of(repair, True)
+    lane = lane_of(Quirks(repair=repair), True)
     lane.feed(encode(json.dumps({"choices": [{"index": 0, "delta": delta}]}).encode()))
     assert lane.content is content
 
@@ -288,7 +302,7 @@ def test_the_last_event_may_lack_its_end(repair: bool) -> None:
 
 @pytest.mark.parametrize("repair", [False, True])
 def test_the_end_mark_is_remembered(repair: bool) -> None:
-    lane = lane_of(repair, True)
+    lane = lane_of(Quirks(repair=repair), True)
     lane.feed(encode(STOP))
     assert not lane.done
     lane.feed(encode(STOP) + DONE)
@@ -319,7 +333,7 @@ def test_both_lanes_count_the_same_usage(name: str, usage: Usage) -> None:
     whole = harness.pretty(STREAMS[name].json("wire reply")).encode()
     for repair in (False, True):
         to = msgspec.structs.replace(TO, quirks=Quirks(repair=repair))
-        assert OpenAI().relay_whole(whole, to)[1] == usage, "buffered"
+        assert OpenAI().relay_whole(whole, ASKED, to)[1] == usage, "buffered"
 
 
 # ---- the mender --------------------------------------------------------------------------------------------------
@@ -343,6 +357,21 @@ def test_a_mended_stream_is_what_the_reader_gives_but_for_the_names_of_the_upstr
     assert merged == wanted
     without = chunks_of(Sent([body_of(name)], repair=True, wants_usage=False))
     assert without == [chunk for chunk in chunks if chunk["choices"]]
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_answers_that_need_their_row_are_mended_by_it(name: str) -> None:
+    """The same as through the reader, however they are cut, and the failure that ends them."""
+    case, body, quirks = OWN[name], harness.stream_of(OWN[name]), quirks_of(OWN[name])
+    whole = Sent([body], quirks=quirks)
+    assert Sent([body[n : n + 1] for n in range(len(body))], quirks=quirks) == whole
+    expected = [json.loads(line) for line in case.sections["chunks"].splitlines()]
+    if "failure" in case.sections:
+        assert whole.ended == case.json("failure")
+        return
+    merged, wanted = harness.merge(chunks_of(whole)), harness.merge(expected)
+    merged.pop("usage"), wanted.pop("usage")
+    assert merged == wanted
 
 
 def test_the_mender_keeps_what_it_does_not_know() -> None:
@@ -431,7 +460,8 @@ def test_no_json_breaks_the_reading_of_whole_answers(value: Json) -> None:
     body = json.dumps(value).encode()
     for repair in (False, True):
         try:
-            out, usage = OpenAI().relay_whole(body, msgspec.structs.replace(TO, quirks=Quirks(repair=repair)))
+            to = msgspec.structs.replace(TO, quirks=Quirks(repair=repair))
+            out, usage = OpenAI().relay_whole(body, ASKED, to)
         except Failure:
             continue
         assert isinstance(usage, Usage)
@@ -449,7 +479,7 @@ def test_no_json_breaks_the_reading_of_whole_answers(value: Json) -> None:
 def test_what_is_no_completion_is_a_failure(body: bytes, repair: bool) -> None:
     to = msgspec.structs.replace(TO, quirks=Quirks(repair=repair))
     with pytest.raises(Failure) as found:
-        OpenAI().relay_whole(body, to)
+        OpenAI().relay_whole(body, ASKED, to)
     assert found.value.kind == "upstream_unavailable"
     with pytest.raises(Failure) as found:
         OpenAI().read(body, Asked("m", 1))
@@ -458,7 +488,7 @@ def test_what_is_no_completion_is_a_failure(body: bytes, repair: bool) -> None:
 
 def test_a_whole_answer_is_relayed_untouched() -> None:
     body = b'{ "choices" : [{"message": {"content": "\\u00fc", "new": 1e0}}], "usage": null, "choices2": 1 }\n'
-    assert OpenAI().relay_whole(body, TO) == (body, NO_USAGE)
+    assert OpenAI().relay_whole(body, ASKED, TO) == (body, NO_USAGE)
 
 
 # ---- requests ----------------------------------------------------------------------------------------------------

@@ -172,3 +172,28 @@ def test_no_error_breaks_the_reading_of_errors(body: Json, status: int) -> None:
         assert isinstance(failure.param, str | None)
         assert isinstance(failure.code, str | None)
         assert isinstance(failure.type, str)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "known"),
+    [
+        (404, {"message": "The model `m` does not exist.", "code": "model_not_found", "param": None}, False),
+        (404, {"message": "The model `m` does not exist.", "type": "NotFoundError", "code": 404}, False),
+        (400, {"message": "Model Not Exist"}, False),
+        (400, {"message": "The model `m` has been decommissioned", "code": "model_decommissioned"}, False),
+        (400, {"message": "no such model", "code": "1211"}, False),
+        (404, {"message": "model 'm' not found, try pulling it first"}, False),
+        (404, {"message": "there is nothing at this path"}, True),
+        (400, {"message": "the model does what it likes; the tool was not even asked"}, True),
+        (422, {"message": "the model does not exist"}, True),
+        (400, {"message": "The model 'gpt-5.2' is no longer available"}, False),
+        (400, {"message": "The model could not read the image: file not found"}, True),
+        (400, {"message": "Unknown parameter for model gpt-5.2: 'x' is unknown"}, True),
+    ],
+)
+def test_a_model_that_is_not_there_is_looked_for_elsewhere(status: int, error: dict[str, object], known: bool) -> None:
+    failure = failure_of(status, {}, json.dumps({"error": error}).encode())
+    assert failure.kind == ("upstream_rejected" if known else "upstream_model_not_found")
+    assert failure.row.retry == ("no" if known else "next")
+    assert (failure.status, failure.param) == (status, None if known else "model")
+    assert failure.code == (str(error["code"]) if "code" in error else None if known else "model_not_found")

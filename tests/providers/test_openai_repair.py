@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.openai_repair import NO_ID, Calls, Repair, mend_reasoning, mend_usage, repair_whole, usage_of
-from polymux.types import NO_USAGE, Usage
+from polymux.types import NO_USAGE, Quirks, Usage
 
 Json = Any
 
@@ -155,7 +155,7 @@ def say(index: int = 0, finish: str | None = None, **delta: Json) -> Json:
 
 
 def mended(*chunks: Json, done: bool = False) -> list[Json]:
-    repair = Repair()
+    repair = Repair(Quirks())
     out = [one for given in chunks for one in repair.chunk(json.loads(json.dumps(given)))]
     return out + repair.close(done=done)
 
@@ -361,7 +361,7 @@ def test_a_whole_answer_is_mended() -> None:
             }
         ],
     }
-    whole = repair_whole(body)
+    whole = repair_whole(body, Quirks())
     assert (whole["id"], whole["object"], whole["new"]) == (NO_ID, "chat.completion", 1)
     assert whole["usage"] == counts(1, 2, 3)
     (choice,) = whole["choices"]
@@ -385,12 +385,12 @@ def test_a_whole_answer_is_mended() -> None:
 @pytest.mark.parametrize("body", [{}, {"choices": []}, {"choices": None}, {"choices": ["x"]}, {"choices": {"a": 1}}])
 def test_an_answer_without_choices_is_a_failure(body: Json) -> None:
     with pytest.raises(Failure, match="no choices") as found:
-        repair_whole(body)
+        repair_whole(body, Quirks())
     assert found.value.kind == "upstream_unavailable"
 
 
 def test_an_error_in_a_whole_answer_is_a_failure() -> None:
     with pytest.raises(Failure, match="busy") as found:
-        repair_whole({"error": {"message": "busy", "code": 503}, "choices": [{"message": {}}]})
+        repair_whole({"error": {"message": "busy", "code": 503}, "choices": [{"message": {}}]}, Quirks())
     assert found.value.kind == "upstream_overloaded"
-    assert repair_whole({"error": None, "choices": [{"message": {"content": "a"}}]})["choices"]
+    assert repair_whole({"error": None, "choices": [{"message": {"content": "a"}}]}, Quirks())["choices"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from polymux.routing.limits import Verdict
+from polymux.store import base
 from polymux.store.memory import LocalCounters, LocalMemory, StaticKeys, digest
 from polymux.types import Key
 
@@ -112,3 +115,11 @@ def test_memory_is_bounded_and_the_oldest_goes_first() -> None:
     for name in ("a", "b", "a", "c"):  # written again, a is younger than b
         memory.put("t", name, name.encode(), 10.0)
     assert [memory.get("t", name) for name in ("a", "b", "c")] == [b"a", None, b"c"]
+
+
+def test_what_is_taken_is_gone() -> None:
+    memory: base.Memory = LocalMemory()
+    memory.put("t", "a", b"1", 60)
+    assert asyncio.run(memory.take("u", "a")) is None
+    assert asyncio.run(memory.take("t", "a")) == b"1"
+    assert asyncio.run(memory.take("t", "a")) is None

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, Self
 
 OPENAI: Final = (
@@ -24,6 +25,19 @@ ANTHROPIC_EVENTS: Final = (
     b'data: {"type":"content_block_start","index":0,"content_block":{"type":"text","text":"ok"}}\n\n'
     b'data: {"type":"message_delta","delta":{"stop_reason":"end_turn"}}\n\ndata: {"type":"message_stop"}\n\n'
 )
+COMPLETION: Final = (
+    b'{"id":"cmpl-1","object":"text_completion","created":1,"model":"any",'
+    b'"choices":[{"index":0,"text":"ok","logprobs":null,"finish_reason":"stop"}]}'
+)
+VECTORS: Final = b'{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"any"}'
+ANSWERS: Final[Mapping[str, tuple[bytes, bytes]]] = MappingProxyType(
+    {
+        "/messages": (ANTHROPIC, ANTHROPIC_EVENTS),
+        "/chat/completions": (OPENAI, OPENAI_EVENTS),
+        "/completions": (COMPLETION, b"data: " + COMPLETION + b"\n\ndata: [DONE]\n\n"),
+        "/embeddings": (VECTORS, b""),
+    }
+)  # by the end of a path: whole, and as events
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -35,7 +49,8 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["content-length"]))
         self.server.bodies.append(body)
         streamed = b'"stream":true' in body or b'"stream": true' in body
-        whole, events = (ANTHROPIC, ANTHROPIC_EVENTS) if "/messages" in self.path else (OPENAI, OPENAI_EVENTS)
+        streamed = streamed and not self.path.endswith("/embeddings")
+        whole, events = next(answers for path, answers in ANSWERS.items() if self.path.endswith(path))
         answer = events if streamed else whole
         self.send_response(200)
         self.send_header("content-type", "text/event-stream" if streamed else "application/json")

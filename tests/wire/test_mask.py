@@ -12,6 +12,7 @@ SECRETS = [
     ("token=0123456789abcdef0123456789abcdef rest", "token=0123… rest"),
     ("The secret 'bG9uZyBzZWNyZXQgMTIz' is wrong", "The secret 'bG9u…' is wrong"),
     ("API key is deadbeefdeadbeef1234", "API key is dead…"),
+    ("audience of eyJhbGciOiJub25lIn0.eyJhIjoxfQ. is wrong", "audience of eyJh… is wrong"),
     ("two: sk-aaaaaaaa, sk-bbbbbbbb", "two: sk-a…, sk-b…"),
 ]
 
@@ -37,7 +38,9 @@ def test_other_text_is_left_alone(text: str) -> None:
     assert mask(text) == text
 
 
-@pytest.mark.parametrize("unit", ["sk-", "key", "key-", "key: ", "bearer ", "bearer  x", "token is ", "AIza", "a"])
+@pytest.mark.parametrize(
+    "unit", ["sk-", "key", "key-", "key: ", "bearer ", "bearer  x", "token is ", "AIza", "eyJ", "eyJ-", "a"]
+)
 def test_hostile_text_is_read_in_linear_time(unit: str) -> None:
     """Quadratic backtracking over a megabyte would not come back within the life of the test run."""
     assert mask(unit * (1_000_000 // len(unit))) is not None

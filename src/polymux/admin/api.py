@@ -23,6 +23,7 @@ from polymux.wire import splice
 
 if TYPE_CHECKING:
     from polymux.store.database import Database
+    from polymux.store.keeper import Keeper
     from polymux.store.shipper import Shipper
 
 JSON: Final = b"content-type: application/json\r\n"
@@ -92,6 +93,8 @@ class Front(Protocol):
     def live(self) -> LiveKeys: ...
     @property
     def shipper(self) -> Shipper: ...
+    @property
+    def keeper(self) -> Keeper: ...
     @property
     def reload(self) -> Reload: ...
     def refuse(self, exchange: Any, failure: Failure, more: bytes = b"") -> None: ...

@@ -21,7 +21,7 @@ def usage(front: Front, exchange: Exchange, rest: str) -> Work:
     administrator(front, exchange)
     query = asked(exchange, ("by", "since", "until"))
     by, now = query.get("by", ""), time.time()
-    since, until = _moment(query, "since", now, 0), _moment(query, "until", now, END)
+    since, until = moment_of(query, "since", now, 0), moment_of(query, "until", now, END)
     if by not in BY:
         words = ", ".join(name for name in BY if name)
         raise Failure("invalid_value", f"by: expected one of {words}", param="by")
@@ -74,7 +74,8 @@ def _read(front: Front, work: Callable[[Connection], T]) -> T:
         return work(connection)
 
 
-def _moment(query: Mapping[str, str], name: str, now: float, default: float) -> float:
+def moment_of(query: Mapping[str, str], name: str, now: float, default: float) -> float:
+    """Unix seconds from a member of the query. Raises `Failure`."""
     text = query.get(name, "")
     if "T" in text:
         text = text.replace(" ", "+")  # an offset begins with it, and in a URL it means a space

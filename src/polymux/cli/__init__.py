@@ -7,7 +7,7 @@ from typing import Final
 
 import click
 
-COMMANDS: Final = ("serve", "check", "models", "chat", "mock", "catalog", "keys", "usage")
+COMMANDS: Final = ("serve", "check", "models", "chat", "mock", "catalog", "keys", "usage", "conversations")
 
 
 class _Commands(click.Group):

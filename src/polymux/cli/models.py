@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import click
 import msgspec
 
 from polymux.app import Setup, prepare
 from polymux.cli.faults import told
 from polymux.types import Key
+
+_ASKED: Final = "listed by the provider when the gateway runs"
+_ANY: Final = "any name: the provider has no list"
 
 
 @click.command()
@@ -42,8 +47,8 @@ def _listed(setup: Setup) -> list[Listed]:
         for name, _ in setup.registry.names(key)
     ]
     asked = [
-        Listed(f"{provider.name}/*", ["listed by the provider when the gateway runs"])
+        Listed(f"{provider.name}/*", [_ASKED if provider.discover else _ANY])
         for provider in setup.registry.sources.values()
-        if provider.discover
+        if provider.open
     ]
     return known + asked

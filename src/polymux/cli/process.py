@@ -21,7 +21,7 @@ import msgspec
 import uvicorn
 
 from polymux.admin.api import Faulty, Reloaded
-from polymux.app import Crew, Setup, build, prepare, refreshed, settings, static_keys
+from polymux.app import Crew, Setup, build, keeping, prepare, refreshed, settings, static_keys
 from polymux.config import Config, ConfigError
 from polymux.discovery import Discovery, carried
 from polymux.http.protocol import PolymuxProtocol
@@ -130,7 +130,8 @@ class Process:
 
     def _read(self) -> Ready:
         setup = self._order.prepare(strict=True)
-        return Ready(setup, settings(setup, self.front.live), static_keys(setup.config, self._data_dir))
+        kept = keeping(setup, self._data_dir, self.front.keeper)
+        return Ready(setup, settings(setup, self.front.live, kept), static_keys(setup.config, self._data_dir))
 
     def swap(self, ready: Ready) -> Reloaded:
         """From the next request on; calls under way keep what they began with. Never fails."""
@@ -138,6 +139,7 @@ class Process:
         self._setup = ready.setup
         snapshot = self._carried(ready.settings.snapshot)
         front.live.follow(ready.keys)
+        front.keeper.retention = ready.setup.config.conversations.retention
         front.swap(msgspec.structs.replace(ready.settings, snapshot=snapshot, scheme=front.settings.scheme))
         self.discovery.follow()
         if self.listening.ssl is not None and server.tls_cert:
@@ -178,6 +180,7 @@ class Process:
         self.discovery.follow()
         self.front.live.begin()
         self.front.shipper.start()
+        self.front.keeper.start()
         self._watching = asyncio.ensure_future(self.watch())
 
     async def close(self) -> None:
@@ -185,6 +188,7 @@ class Process:
         self._watching.cancel()
         await self.front.engine.close()
         self.front.live.close()
+        await asyncio.to_thread(self.front.keeper.close)
         await asyncio.to_thread(self.front.shipper.close)  # when the journal is complete
         self.front.database.close()
 

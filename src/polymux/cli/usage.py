@@ -49,7 +49,7 @@ class _Order(NamedTuple):
     last: int
 
 
-def _when(text: str, name: str, now: float) -> float:
+def when(text: str, name: str, now: float) -> float:
     try:
         return moment(text, now)
     except ValueError:
@@ -83,8 +83,8 @@ def command(context: click.Context) -> None:
     """
     options = context.obj
     now = time.time()
-    since = _when(options["since"], "--since", now)
-    until = _when(options["until"], "--until", now) if options["until"] else float(END)
+    since = when(options["since"], "--since", now)
+    until = when(options["until"], "--until", now) if options["until"] else float(END)
     if options["as_csv"] and options["as_json"]:
         raise click.UsageError("--csv and --json cannot both be")
     form = "csv" if options["as_csv"] else "json" if options["as_json"] else "table"

@@ -15,6 +15,7 @@ import msgspec
 from polymux.config.dotenv import parse_dotenv
 from polymux.config.positions import Path, key_lines
 from polymux.config.values import (
+    ApiVersion,
     Bytes,
     Credential,
     Flag,
@@ -27,15 +28,19 @@ from polymux.config.values import (
     Secret,
     Url,
     Word,
+    one_of,
+    text,
 )
 from polymux.config.walk import INVALID, ConfigError, Derived, Fault, Parsed, Walk, hints, is_secret, suggestion
 from polymux.types import Timeouts
+from polymux.wire.redact import RULES, expression, is_expression
 
 __all__ = [
     "Auth",
     "Cache",
     "Config",
     "ConfigError",
+    "Conversations",
     "DeploymentRef",
     "Fault",
     "Ledger",
@@ -87,12 +92,47 @@ def _model_names(walk: Walk, value: Any, path: Path) -> Any:
     return walk.wrong("a list of models or a table of public name to upstream name", value, path)
 
 
+def _redaction(walk: Walk, value: Any, path: Path) -> Any:
+    """The name of a rule, or an expression between slashes."""
+    text = walk.value(Word, value, path)
+    if text is INVALID or text in RULES:
+        return text
+    if not is_expression(text):
+        return walk.wrong(f"{one_of(tuple(RULES))}, or a regular expression as '/.../'", value, path)
+    try:
+        expression(text)
+    except ValueError as error:
+        return walk.fault(path, str(error))
+    return text
+
+
 def _provider_name(walk: Walk, value: Any, path: Path) -> Any:
     """The name of a provider in this file, or of a built-in one."""
     name = walk.value(Word, value, path)
     if name is INVALID or name in walk.providers or name in BUILT_IN:
         return name
     return walk.fault(path, f"unknown provider {walk.show(name, path)}, {suggestion(name, walk.providers)}")
+
+
+def _members(walk: Walk, value: Any, path: Path) -> Any:
+    """A table of values that JSON has too."""
+    if not isinstance(value, dict):
+        return walk.wrong("a table", value, path)
+    found = {name: _json(walk, item, (*path, name)) for name, item in value.items()}
+    return INVALID if any(item is INVALID for item in found.values()) else found
+
+
+def _json(walk: Walk, value: Any, path: Path) -> Any:
+    if isinstance(value, dict):
+        return _members(walk, value, path)
+    if isinstance(value, list):
+        items = [_json(walk, item, (*path, n)) for n, item in enumerate(value)]
+        return INVALID if any(item is INVALID for item in items) else items
+    if isinstance(value, Decimal):
+        return float(value) if value.is_finite() else walk.wrong("a finite number", value, path)
+    if value is INVALID or isinstance(value, str | int):
+        return value
+    return walk.wrong("a string, number, boolean, list or table", value, path)
 
 
 _Name = Annotated[str, Derived(lambda _, path: path[-1])]
@@ -166,6 +206,16 @@ class RouteDefaults(_Section, frozen=True):
     strict: bool = False
 
 
+class OAuth(_Section, frozen=True):
+    """How a provider's access tokens are asked for. What is empty comes from the preset."""
+
+    client_id: Word
+    client_secret: Credential
+    tenant_id: Annotated[str, text("letters, digits, '.' and '-'", re.compile(r"[A-Za-z0-9.-]*"))] = ""
+    token_url: Url = ""
+    scope: str = ""
+
+
 class Provider(_Section, frozen=True):
     """An upstream. What is empty comes from its preset, which is its own name unless given."""
 
@@ -174,6 +224,9 @@ class Provider(_Section, frozen=True):
     base_url: Url = ""
     api_key: Annotated[tuple[str, ...], Parsed(_api_keys, secret=True)] = ()
     headers: dict[HeaderName, HeaderValue] = {}
+    extra_body: Annotated[dict[str, Any], Parsed(_members)] = {}  # members of every request's body
+    oauth: OAuth | None = None
+    api_version: ApiVersion = ""
     models: Annotated[dict[str, str] | None, Parsed(_model_names)] = (
         None  # public name -> upstream name; None = discover
     )
@@ -184,7 +237,10 @@ class Provider(_Section, frozen=True):
     max_connections: Positive = 1000
     verify: bool = True
     timeouts: Timeouts | None = None
-    adapter: str = ""
+    adapter: Function = ""
+    serves: tuple[Literal["chat", "completions", "embeddings"], ...] = ()  # empty = what its preset says
+    inputs: dict[Word, str] = {}  # an app's variables -> their texts (`types.App`)
+    output: str = ""  # of a workflow: which of its outputs is the answer
     price: dict[Word, Price] = {}  # by public model name
     line: _Line = 0
 
@@ -231,6 +287,16 @@ class Ledger(_Section, frozen=True):
     retention: float | None = None
 
 
+class Conversations(_Section, frozen=True):
+    """The conversation log: what is asked and answered is kept, of `models` (globs of public names) and of keys that
+    have it on. redact: rules (`wire.redact`). retention: seconds. max_size: bytes of one conversation."""
+
+    models: tuple[Word, ...] = ()
+    redact: tuple[Annotated[str, Parsed(_redaction)], ...] = ()
+    retention: float = 30 * 86400.0
+    max_size: Bytes = 256 * 1024
+
+
 class Config(_Section, frozen=True):
     """A whole, valid config: one frozen snapshot. `file` is empty when there was none."""
 
@@ -242,6 +308,7 @@ class Config(_Section, frozen=True):
     models: dict[Word, Model] = {}
     cache: Cache = Cache()
     ledger: Ledger = Ledger()
+    conversations: Conversations = Conversations()
     functions: tuple[Function, ...] = ()
     file: Annotated[str, Derived(lambda walk, _: walk.file)] = ""
 
@@ -251,7 +318,6 @@ _AVAILABLE: Mapping[tuple[type, str], tuple[object, ...]] = MappingProxyType(
     {
         (Server, "database_url"): ("sqlite",),
         (Server, "redis_url"): ("",),
-        (Provider, "adapter"): ("",),
         (Model, "strategy"): ("weighted", "round-robin", "ordered"),
         (Model, "on_midstream_failure"): ("error",),
         (Cache, "enabled"): (False,),

@@ -167,4 +167,7 @@ ProviderName = Annotated[
         re.compile(r"(?!functions$)[A-Za-z0-9_.-]+"),
     ),
 ]
+ApiVersion = Annotated[
+    str, text('a date such as "2024-10-21" or "2025-04-01-preview"', re.compile(r"20\d\d-\d\d-\d\d(-[a-z]+)?"))
+]
 Function = Annotated[str, text('"module:object"', _FUNCTION)]

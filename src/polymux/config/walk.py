@@ -147,7 +147,8 @@ class Walk:
 
     def struct(self, cls: Any, table: Any, path: Path) -> Any:
         if not isinstance(table, dict):
-            return self.wrong("a table", table, path)
+            secret = isinstance(table, str) and any(map(is_secret, self._of(cls).values()))
+            return self.wrong("a table", table, path, secret)
         known = tuple(name for name, hint in self._of(cls).items() if _derived(hint) is None)
         values = dict(self.base.get(cls, {}))
         for key, item in table.items():

@@ -22,8 +22,11 @@ T = TypeVar("T")
 Messages = Sequence[Mapping[str, Any]]
 Parameters = Mapping[str, Any]
 
-_APART: Final = frozenset({"messages", "model", "stream", "stream_options"})  # members that are no parameters
+_APART: Final = frozenset(  # members that are no parameters, or none of a chat
+    {"messages", "model", "stream", "stream_options", "prompt", "suffix", "echo", "best_of"}
+)
 _END: Final = object()
+NOTES: Final = 256  # lines of a call that are kept with its conversation
 _json = msgspec.json.encode
 
 log = logging.getLogger("polymux.functions")
@@ -109,6 +112,7 @@ class FunctionCall:
         self.user = str(self.params.get("user") or "")
         self._chats, self._loop = chats, loop
         self._gone = gone or threading.Event()
+        self._notes = call.notes
 
     @property
     def cancelled(self) -> bool:
@@ -116,8 +120,11 @@ class FunctionCall:
         return self._gone.is_set()
 
     def log(self, text: str | Mapping[str, Any], fields: Mapping[str, Any] | None = None) -> None:
-        """One line in the gateway's log, with the call's id and model: a text, fields (as JSON), or both."""
+        """One line in the gateway's log, with the call's id and model: a text, fields (as JSON), or both. It is kept
+        with the conversation, if that is."""
         line = " ".join(filter(None, map(_shown, (text, fields or ""))))
+        if self._notes is not None and len(self._notes) < NOTES:
+            self._notes.append(line)
         log.info("%s %s: %s", self.id, self.model, printable(line))
 
     def chat(self, model: str, messages: Messages, *, stream: bool = False, **params: Any) -> Any:

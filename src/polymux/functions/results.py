@@ -15,6 +15,7 @@ _DELTA: Final = frozenset(Delta.__struct_fields__)
 _BESIDE: Final = frozenset({"finish_reason", "usage", "logprobs"})
 _ENVELOPE: Final = frozenset({"id", "object", "created", "model", "system_fingerprint", "service_tier", "index"})
 _ENDLESS: Final = 1 << 53  # tokens: more than any call has, and what a float still counts exactly
+_PROMPT: Final = ("messages", "prompt")  # as surfaces call it
 T = TypeVar("T")
 
 
@@ -33,7 +34,7 @@ class Results:
         self.source = "estimated"
         self._head = (f"chatcmpl-{call.id}", created, call.model)
         self._call_id = call.id.rpartition("_")[2]
-        self._prompt = len(bytes(call.fields["messages"]))
+        self._prompt = sum(len(bytes(call.fields[name])) for name in _PROMPT if name in call.fields)
         self._role: str | None = "assistant"
         self._written = 0
         self._finish: str | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +11,11 @@ import msgspec
 from polymux import __version__
 from polymux.errors import Failure
 from polymux.http import openapi
-from polymux.surfaces.models import model_list, model_object
+from polymux.surfaces.base import Surface
+from polymux.surfaces.chat import Chat
+from polymux.surfaces.completions import Completions
+from polymux.surfaces.embeddings import Embeddings
+from polymux.surfaces.models import abilities, model_list, model_object
 
 if TYPE_CHECKING:
     from polymux.http.protocol import Exchange
@@ -29,15 +33,25 @@ HTML: Final = (
 )
 
 
-def chat(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:
-    """A call of a client surface, up to the engine."""
-    key = front.key(exchange)
-    try:
-        call = front.surface.decode(exchange.body, exchange.id, key)
-    except Failure as failure:
-        raise _explained(failure, exchange.headers) from None
-    call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
-    return front.engine.run(call, front.surface, front.snapshot, exchange)
+def calls(surface: Surface) -> Callable[[Front, Exchange, str], Coroutine[Any, Any, None]]:
+    """The handler of a client surface."""
+
+    def handle(front: Front, exchange: Exchange, rest: str) -> Coroutine[Any, Any, None]:
+        """A call, up to the engine."""
+        key = front.key(exchange)
+        try:
+            call = surface.decode(exchange.body, exchange.id, key)
+        except Failure as failure:
+            raise _explained(failure, exchange.headers) from None
+        call.client_request_id = exchange.headers.get(b"x-request-id", b"")[:200].decode("latin-1")
+        return front.engine.run(call, surface, front.snapshot, exchange)
+
+    return handle
+
+
+chat = calls(Chat())
+completions = calls(Completions())
+embeddings = calls(Embeddings())
 
 
 def _explained(failure: Failure, headers: Mapping[bytes, bytes]) -> Failure:
@@ -60,11 +74,16 @@ def models(front: Front, exchange: Exchange, rest: str) -> None:
 
 
 def model(front: Front, exchange: Exchange, rest: str) -> None:
-    """One model; its id may hold slashes, escaped or not."""
-    key, registry = front.key(exchange), front.snapshot.registry
-    route = registry.find(rest, key)[0]
-    owner = dict(registry.names(key)).get(rest, route.deployments[0].provider)
-    exchange.respond(200, JSON, msgspec.json.encode(model_object(rest, owner, registry.created)))
+    """One model and what it can do; its id may hold slashes, escaped or not."""
+    key, snapshot = front.key(exchange), front.snapshot
+    route = snapshot.registry.find(rest, key)[0]
+    to = route.deployments
+    owner = snapshot.registry.owner(rest) or to[0].provider
+    entries = [snapshot.prices.entry(one.provider, one.model) for one in to]
+    adapters = front.engine.adapters
+    columns = [adapters[one.dialect].fates for one in to if one.dialect in adapters]
+    found = model_object(rest, owner, snapshot.registry.created) | abilities(to, entries, columns)
+    exchange.respond(200, JSON, msgspec.json.encode(found))
 
 
 def health(front: Front, exchange: Exchange, rest: str) -> None:

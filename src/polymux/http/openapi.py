@@ -19,8 +19,11 @@ from polymux.admin.keys import AuditList, KeyList, WithSecret
 from polymux.admin.lists import DeploymentList, ServedModelList
 from polymux.errors import KINDS
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk
+from polymux.schema.completions import Completion, CompletionRequest
+from polymux.schema.embeddings import EmbeddingRequest, EmbeddingResponse
 from polymux.store import fields
 from polymux.store.sums import BY, UsageList
+from polymux.store.talks import Conversation, ConversationList
 from polymux.types import Record
 
 if TYPE_CHECKING:
@@ -71,6 +74,24 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             "A chat completion, whole or streamed. Unlisted members are passed on or named in x-polymux-dropped.",
             {_JSON: "ChatResponse", "text/event-stream": "Event"},
             takes="ChatRequest",
+            errors=tuple(name for name in KINDS if name not in _ELSEWHERE),
+            sent=True,
+            security=_CLIENT,
+        ),
+        "POST /completions": Operation(
+            "createCompletion",
+            "The continuation of a text, whole or streamed. Models that only chat are asked in a chat.",
+            {_JSON: "Completion", "text/event-stream": "CompletionEvent"},
+            takes="CompletionRequest",
+            errors=tuple(name for name in KINDS if name not in _ELSEWHERE),
+            sent=True,
+            security=_CLIENT,
+        ),
+        "POST /embeddings": Operation(
+            "createEmbedding",
+            "Embeddings, as numbers or as base64 of little-endian float32 values.",
+            {_JSON: "EmbeddingResponse"},
+            takes="EmbeddingRequest",
             errors=tuple(name for name in KINDS if name not in _ELSEWHERE),
             sent=True,
             security=_CLIENT,
@@ -143,9 +164,33 @@ OPERATIONS: Final[Mapping[str, Operation]] = MappingProxyType(
             errors=(*_CHANGES, "not_found"),
             security=_ADMIN,
         ),
+        "GET /admin/api/conversations": Operation(
+            "listConversations",
+            "The conversations that are kept, the newest first, without what was said. `key` is an id or a name.",
+            {_JSON: "ConversationList"},
+            errors=(*_STORED, "invalid_value"),
+            security=_ADMIN,
+            paged=True,
+            query=("key", "model", "tenant", "since", "until"),
+        ),
+        "GET /admin/api/conversations/*": Operation(
+            "getConversation",
+            "A conversation by the id of its call: request and answer, redacted, and what a function model has logged.",
+            {_JSON: "Conversation"},
+            errors=(*_STORED, "not_found"),
+            security=_ADMIN,
+        ),
+        "DELETE /admin/api/conversations/*": Operation(
+            "deleteConversation",
+            "Delete a conversation for good. Its usage record stays.",
+            {},
+            errors=(*_STORED, "not_found"),
+            security=_ADMIN,
+            status=204,
+        ),
         "GET /admin/api/audit": Operation(
             "listAudit",
-            "Who changed what about the keys, the newest first.",
+            "Who changed what about the keys, and who deleted conversations, the newest first.",
             {_JSON: "AuditList"},
             errors=(*_STORED, "invalid_value"),
             security=_ADMIN,
@@ -207,15 +252,54 @@ _MOMENT: Final = MappingProxyType(
     {"type": "string", "description": 'Such as "7d" (ago), "2026-11-21", "2026-11-21T12:00:00Z", or Unix seconds.'}
 )
 _QUERY: Final = MappingProxyType(
-    {"by": {"type": "string", "enum": [*BY], "default": ""}, "since": _MOMENT, "until": _MOMENT}
+    {
+        "by": {"type": "string", "enum": [*BY], "default": ""},
+        **dict.fromkeys(("since", "until"), _MOMENT),
+        **dict.fromkeys(("key", "model", "tenant"), _TEXT),
+    }
 )
+_NUMBER: Final = MappingProxyType({"type": "integer"})
+_TEXTS: Final = MappingProxyType({"type": "array", "items": _TEXT})
 _MODEL: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "type": "object",
         "required": ["id", "object", "created", "owned_by"],
-        "properties": {"id": _TEXT, "object": {"const": "model"}, "created": {"type": "integer"}, "owned_by": _TEXT},
+        "properties": {
+            "id": _TEXT,
+            "object": {"const": "model"},
+            "created": _NUMBER,
+            "owned_by": _TEXT,
+            # of a single model only, as far as they are known
+            "serves": _TEXTS,
+            "context_length": _NUMBER,
+            "max_output_tokens": _NUMBER,
+            "input_modalities": _TEXTS,
+            "capabilities": _TEXTS,
+            "supported_parameters": _TEXTS,
+        },
     }
 )
+
+
+def _event(chunk: str) -> Json:
+    """A server-sent event. chunk: the schema of what most of them hold."""
+    return {
+        "type": "object",
+        "required": ["data"],
+        "description": "A server-sent event: a chunk, a failure in midstream, or the end of a complete answer.",
+        "properties": {
+            "data": {
+                "type": "string",
+                "anyOf": [
+                    {"const": "[DONE]"},
+                    {"contentMediaType": _JSON, "contentSchema": {"$ref": REF.format(name=chunk)}},
+                    {"contentMediaType": _JSON, "contentSchema": {"$ref": REF.format(name="Error")}},
+                ],
+            }
+        },
+    }
+
+
 _OWN: Final[Mapping[str, Any]] = MappingProxyType(
     {
         "Model": _MODEL,
@@ -231,21 +315,8 @@ _OWN: Final[Mapping[str, Any]] = MappingProxyType(
         "Reloaded": {"type": "object", "required": ["data"], "properties": {"data": {"type": "object"}}},
         "Description": {"type": "object", "required": ["openapi", "info", "paths"]},
         "Text": _TEXT,
-        "Event": {
-            "type": "object",
-            "required": ["data"],
-            "description": "A server-sent event: a chunk, a failure in midstream, or the end of a complete answer.",
-            "properties": {
-                "data": {
-                    "type": "string",
-                    "anyOf": [
-                        {"const": "[DONE]"},
-                        {"contentMediaType": _JSON, "contentSchema": {"$ref": REF.format(name="Chunk")}},
-                        {"contentMediaType": _JSON, "contentSchema": {"$ref": REF.format(name="Error")}},
-                    ],
-                }
-            },
-        },
+        "Event": _event("Chunk"),
+        "CompletionEvent": _event("Completion"),
         "Error": {
             "type": "object",
             "required": ["error"],
@@ -355,13 +426,16 @@ def _answer(description: str, contents: Mapping[str, str], status: int = 200) ->
 def _schemas() -> Json:
     _, found = msgspec.json.schema_components(
         [
-            *(ChatRequest, ChatResponse, Chunk),
+            *(ChatRequest, ChatResponse, Chunk, CompletionRequest, Completion, EmbeddingRequest, EmbeddingResponse),
             *(KeyList, WithSecret, AuditList, ServedModelList, DeploymentList, UsageList, Record),
+            *(ConversationList, Conversation),
         ],
         ref_template=REF,
     )
     members = found["ChatRequest"]["properties"]  # what the surface wants beyond the types
     members["model"]["minLength"] = members["messages"]["minItems"] = 1
+    for name in ("CompletionRequest", "EmbeddingRequest"):
+        found[name]["properties"]["model"]["minLength"] = 1
     record = found.pop("Record")
     return {**found, **_OWN, **_bodies(), **_records(record)}
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import unquote
 
-from polymux.admin import api, keys, lists, usage
+from polymux.admin import api, conversations, keys, lists, usage
 from polymux.http import handlers, watch
 
 if TYPE_CHECKING:
@@ -18,16 +18,20 @@ Handler = Callable[["Front", "Exchange", str], Coroutine[Any, Any, None] | None]
 
 
 class Row(NamedTuple):
-    """`path` may hold one `/*`: the handler gets what stands there. `client`: a surface for browsers too (CORS)."""
+    """`path` may hold one `/*`: the handler gets what stands there. `client`: a surface for browsers too (CORS).
+    `surface`: what the calls that come here are of."""
 
     method: str
     path: str
     handler: Handler
     client: bool = True
+    surface: str = ""
 
 
 TABLE: Final = (
-    Row("POST", "/chat/completions", handlers.chat),
+    Row("POST", "/chat/completions", handlers.chat, surface="chat"),
+    Row("POST", "/completions", handlers.completions, surface="completions"),
+    Row("POST", "/embeddings", handlers.embeddings, surface="embeddings"),
     Row("GET", "/models", handlers.models),
     Row("GET", "/models/*", handlers.model),
     Row("GET", "/health", handlers.health, client=False),
@@ -45,6 +49,9 @@ TABLE: Final = (
     Row("GET", "/admin/api/usage", usage.usage, client=False),
     Row("GET", "/admin/api/usage/records", usage.records, client=False),
     Row("GET", "/admin/api/calls/*", usage.call, client=False),
+    Row("GET", "/admin/api/conversations", conversations.list_conversations, client=False),
+    Row("GET", "/admin/api/conversations/*", conversations.get_conversation, client=False),
+    Row("DELETE", "/admin/api/conversations/*", conversations.delete_conversation, client=False),
     Row("GET", "/admin/api/audit", keys.audit, client=False),
     Row("GET", "/admin/api/models", lists.list_models, client=False),
     Row("GET", "/admin/api/deployments", lists.list_deployments, client=False),

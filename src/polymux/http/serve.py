@@ -20,6 +20,7 @@ from polymux.http.protocol import Exchange
 from polymux.http.routes import HOT, TABLE, match
 from polymux.http.watch import Watch, refusal
 from polymux.ids import request_id
+from polymux.providers.base import Adapter
 from polymux.run import Snapshot
 from polymux.store.base import Keys
 from polymux.store.live import LiveKeys
@@ -28,6 +29,7 @@ from polymux.types import Key
 
 if TYPE_CHECKING:
     from polymux.store.database import Database
+    from polymux.store.keeper import Keeper
     from polymux.store.shipper import Shipper
 
 
@@ -36,6 +38,7 @@ class Settings(msgspec.Struct, frozen=True):
 
     foreign: prefixes of providers' keys -> provider. admin: the digest of the admin key, empty = there is none.
     origins: whose pages may call. max_body: bytes. max_connections: of clients, to this process. limits: of new keys.
+    adapters: own dialects by name.
     """
 
     snapshot: Snapshot
@@ -47,17 +50,19 @@ class Settings(msgspec.Struct, frozen=True):
     scheme: str = "http"
     max_connections: int = 10_000
     limits: Limits = Limits()
+    adapters: Mapping[str, Adapter] = {}
 
 
 class Front:
     """Implements `protocol.Serving`. `reload`: given by the process that serves; `database`, `live`, the keys that are
-    in it, and `shipper`, which moves usage into it: by who puts the gateway together. Only the admin API asks for
-    them."""
+    in it, `shipper`, which moves usage into it, and `keeper`, which writes conversations: by who puts the gateway
+    together. Only the admin API asks for them."""
 
     reload: Reload
     database: Database
     live: LiveKeys
     shipper: Shipper
+    keeper: Keeper
 
     def __init__(self, engine: Engine, settings: Settings, watch: Watch) -> None:
         self.engine = engine
@@ -72,6 +77,8 @@ class Front:
         self.snapshot = settings.snapshot
         self.max_body = settings.max_body
         self.max_connections = settings.max_connections
+        if settings.adapters:
+            self.engine.learn(settings.adapters)
 
     def serve(self, exchange: Exchange) -> Coroutine[Any, Any, None] | None:
         """Answer now, or by the coroutine that is returned."""
@@ -116,7 +123,7 @@ class Front:
             _name(exchange)
         caller = self._caller(exchange, failure)
         if caller is not None:
-            self.engine.keep((refusal(exchange, failure, caller),))
+            self.engine.keep((refusal(exchange, failure, caller, match(exchange.target).rows[0].surface),))
         else:
             self.watch.refused(exchange, failure)
         head = JSON + failure_head(failure) + more

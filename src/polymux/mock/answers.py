@@ -39,8 +39,8 @@ def answer(ask: Ask, chunks: int = CHUNKS) -> Reply:
     written = len(said) + len(thought) + sum(len(tokens(dump(call.arguments).decode())) for call in calls)
     usage = {"input": _input(body), "cached": 0, "output": n * written, "reasoning": n * len(thought)}
     return Reply(
-        text=_grouped(said, chunks),
-        reasoning=_grouped(thought, chunks),
+        text=grouped(said, chunks),
+        reasoning=grouped(thought, chunks),
         tools=calls,
         finish=finish,
         stop_sequence=sequence,
@@ -50,7 +50,8 @@ def answer(ask: Ask, chunks: int = CHUNKS) -> Reply:
     )
 
 
-def _grouped(pieces: Sequence[str], chunks: int) -> tuple[str, ...]:
+def grouped(pieces: Sequence[str], chunks: int) -> tuple[str, ...]:
+    """Tokens as so many pieces, or fewer."""
     size = max(1, ceil(len(pieces) / chunks))
     return tuple("".join(pieces[start : start + size]) for start in range(0, len(pieces), size))
 

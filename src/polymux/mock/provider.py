@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Final
 
-from polymux.mock import replies, rules
+from polymux.mock import replies, rules, texts
 from polymux.mock.answers import CHUNKS, answer
 from polymux.mock.faults import FAULTS, Case
 from polymux.mock.replies import DIALECTS, dump
@@ -18,7 +19,14 @@ from polymux.mock.server import Exchange
 PREFIX: Final = "fault:"  # of a model's name
 HEADER: Final = "x-mock-fault"
 MODELS: Final = ("mock-large", "mock-small", "meta/mock 3:8b")
-_PATHS: Final = (("openai", "/v1/chat/completions"), ("anthropic", "/v1/messages"))
+_RULES: Final = MappingProxyType(
+    {
+        "/v1/chat/completions": rules.openai,
+        "/v1/completions": rules.completions,
+        "/v1/embeddings": rules.embeddings,
+    }
+)  # of OpenAI's paths
+_PATHS: Final = (*(("openai", path) for path in _RULES), ("anthropic", "/v1/messages"))
 
 
 @dataclass(frozen=True)
@@ -93,26 +101,32 @@ class Provider:
             if (exchange.method, path) == ("GET", "/v1/models"):
                 return Script(frames=(_catalog(ask.dialect, self._models),))
             if exchange.method == "POST" and (ask.dialect, path) in _PATHS:
-                return self._judged(exchange, ask)
+                return self._judged(exchange, ask, path)
         text = f"Invalid URL ({exchange.method} {exchange.path})"
         return Script(404, JSON, (error(text, "invalid_request_error", ask.dialect, "unknown_url"),))
 
-    def _judged(self, exchange: Exchange, ask: Ask) -> Script:
+    def _judged(self, exchange: Exchange, ask: Ask, path: str) -> Script:
         """The answer to a call, or the complaint about it."""
         try:
             if ask.dialect == "anthropic":
                 if complaint := rules.anthropic(exchange.json):
                     return invalid(ask, complaint)
-            elif fault := rules.openai(exchange.json):
+            elif fault := _RULES[path](exchange.json):
                 message, param, code = fault
                 return invalid(ask, message, code or None, param)
+            if path == "/v1/embeddings":
+                return self._timed(texts.embedding(ask), ask)
+            if path == "/v1/completions":
+                return self._timed(texts.completion(ask, self._options.chunks), ask)
             return self._scripted(ask)
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             return invalid(ask, f"The body is not what the API describes: {error!r}")
 
     def _echo(self, ask: Ask) -> Script:
+        return self._timed(render(answer(ask, self._options.chunks), ask), ask)
+
+    def _timed(self, script: Script, ask: Ask) -> Script:
         options = self._options
-        script = render(answer(ask, options.chunks), ask)
         return replace(script, before=options.latency, between=options.pace if ask.streamed else 0.0)
 
 

@@ -48,6 +48,36 @@ def openai(body: Any) -> tuple[str, str, str] | None:
     messages = body.get("messages")
     if not isinstance(messages, list) or not messages:
         return "Missing required parameter: 'messages'.", "messages", "missing_required_parameter"
+    return _wrong_types(body) or _openai_tools(messages)
+
+
+def completions(body: Any) -> tuple[str, str, str] | None:
+    """(message, param, code) of the first fault of a completions request."""
+    return _plain(body, "prompt") or _wrong_types(body)
+
+
+def embeddings(body: Any) -> tuple[str, str, str] | None:
+    """(message, param, code) of the first fault of an embeddings request."""
+    if fault := _plain(body, "input"):
+        return fault
+    given = body["input"]
+    if given in ("", []) or not isinstance(given, str | list) or (isinstance(given, list) and "" in given):
+        return "'$.input' is invalid.", "input", ""
+    if body.get("encoding_format", "float") not in ("float", "base64"):
+        return "encoding_format must be 'float' or 'base64'.", "encoding_format", "invalid_value"
+    return None
+
+
+def _plain(body: Any, wanted: str) -> tuple[str, str, str] | None:
+    if not isinstance(body, dict):
+        return "We could not parse the JSON body of your request.", "", "invalid_json"
+    for name in ("model", wanted):
+        if name not in body:
+            return f"you must provide a {name} parameter", name, "missing_required_parameter"
+    return None
+
+
+def _wrong_types(body: dict[str, Any]) -> tuple[str, str, str] | None:
     for name in _NUMBERS:
         if body.get(name) is not None and not _is_number(body[name]):
             return f"Invalid type for '{name}': expected a decimal.", name, "invalid_type"
@@ -56,7 +86,7 @@ def openai(body: Any) -> tuple[str, str, str] | None:
             return f"Invalid type for '{name}': expected an integer.", name, "invalid_type"
     if body.get("stream_options") is not None and not body.get("stream"):
         return "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", ""
-    return _openai_tools(messages)
+    return None
 
 
 def _openai_tools(messages: list[dict[str, Any]]) -> tuple[str, str, str] | None:

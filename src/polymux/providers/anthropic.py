@@ -13,6 +13,7 @@ import msgspec
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic_fates import FATES
+from polymux.providers.anthropic_replay import recalled, remember
 from polymux.providers.anthropic_request import bent, translate
 from polymux.providers.base import Asked, Flow
 from polymux.providers.fates import Column, ordered
@@ -105,8 +106,7 @@ class Anthropic:
 
     def flow(self, request: ChatRequest, asked: Asked) -> Flow:
         to = asked.to
-        yield from ()  # no preparatory exchange
-        wire, dropped = translate(request, to)
+        wire, dropped = translate(request, to, (yield from recalled(request, asked)))
         # the wire has the messages: while it is encoded, a large image need not be held once more
         request = msgspec.structs.replace(request, messages=[])
         body, lost = bent(wire, request, to.quirks)
@@ -114,10 +114,10 @@ class Anthropic:
         return WireRequest("POST", f"{to.base_url}/messages", to.headers, body, dropped=dropped)
 
     def read(self, body: bytes, asked: Asked) -> ChatResponse:
-        return _read(body, asked.model, asked.created)
+        return _read(body, asked)
 
     def reader(self, asked: Asked) -> Reader:
-        return Reader(asked.model, asked.created)
+        return Reader(asked)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         error = error_of(body)
@@ -144,7 +144,8 @@ def _failure(status: int, error: ErrorBody, pause: float | None = None) -> Failu
         return Failure(kind or "upstream_unavailable", message, retry_after=pause)
     if status == 400 and any(phrase in lower for phrase in _TOO_LONG):
         return Failure("context_length_exceeded", message, param="messages")
-    return Failure("upstream_rejected", message, sent=_SENT.get(status, (status, error.type or None, None)))
+    rejected = "upstream_model_not_found" if status == 404 else "upstream_rejected"
+    return Failure(rejected, message, sent=_SENT.get(status, (status, error.type or None, None)))
 
 
 def _in_band(error: ErrorBody) -> Failure:
@@ -169,14 +170,17 @@ class _OpenBlock(msgspec.Struct):
 class Reader:
     """Implements `providers.base.Reader`. Blocks are told apart by their index, so that they may overlap."""
 
-    def __init__(self, model: str, created: int) -> None:
-        self._model = model
-        self._created = created
+    def __init__(self, asked: Asked) -> None:
+        self._asked = asked
+        self._model = asked.model
+        self._created = asked.created
         self._id = ""
         self._live = False  # between message_start and message_stop; elsewhere only errors count
         self._done = False
         self._open: dict[int, _OpenBlock] = {}
         self._calls = 0
+        self._first = ""  # id of the first call
+        self._details: list[Json] = []
         self._length = 0  # characters of text so far
         self._stop_reason: str | None = None
         self._usage: Usage | None = None
@@ -240,6 +244,7 @@ class Reader:
         self._open[got.index] = opened
         if block.type == "tool_use":
             self._calls += 1
+            self._first = self._first or block.id
             function = FunctionCallDelta(block.name, "")
             return self._chunk(Delta(tool_calls=[ToolCallDelta(opened.call, block.id, "function", function)]))
         if block.type == "text" and block.text:
@@ -280,6 +285,7 @@ class Reader:
             given = _json(opened.raw)
             if block.type == "thinking":
                 given |= {"thinking": "".join(opened.texts), "signature": block.signature}
+            self._details.append(given)
             return self._chunk(Delta(reasoning_details=[given]))
         if annotations := _annotations(block, opened.start, self._length):
             return self._chunk(Delta(annotations=annotations))
@@ -300,6 +306,7 @@ class Reader:
         if self._usage:
             out.append(Chunk(self._id, self._created, self._model, [], usage=_token_usage(self._usage)))
         self._live, self._done = False, True
+        remember(self._asked, self._first, self._details)
         return out
 
 
@@ -315,7 +322,7 @@ _EVENTS: Final[Mapping[str, Callable[[Reader, Event], Sequence[Chunk]]]] = Mappi
 )
 
 
-def _read(body: bytes, model: str, created: int) -> ChatResponse:
+def _read(body: bytes, asked: Asked) -> ChatResponse:
     try:
         body.decode()  # what is raw so far is read later
         reply = _reply(body)
@@ -340,6 +347,7 @@ def _read(body: bytes, model: str, created: int) -> ChatResponse:
             calls.append(ToolCall(block.id, function=FunctionCall(block.name, _arguments(block))))
         elif _comes_back(block):
             details.append(_json(raw))
+    remember(asked, calls[0].id if calls else "", details)
     message = AnswerMessage(content=None if calls and not text else text)
     message.reasoning_content = reasoning or msgspec.UNSET
     message.reasoning_details = details or msgspec.UNSET
@@ -347,7 +355,7 @@ def _read(body: bytes, model: str, created: int) -> ChatResponse:
     message.annotations = annotations or msgspec.UNSET
     choice = Choice(0, message, _finish(reply.stop_reason, len(calls)))
     usage = _token_usage(reply.usage) if reply.usage else None
-    return ChatResponse(reply.id or _invented(created), created, model, [choice], usage)
+    return ChatResponse(reply.id or _invented(asked.created), asked.created, asked.model, [choice], usage)
 
 
 def _known(raw: msgspec.Raw) -> ReplyBlock:

@@ -14,7 +14,7 @@ import msgspec
 
 from polymux.errors import Failure
 from polymux.providers.anthropic_fates import FATES
-from polymux.providers.anthropic_turns import conversation
+from polymux.providers.anthropic_turns import NOTHING, Recalled, conversation
 from polymux.providers.fates import asks, ordered
 from polymux.providers.quirks import bend
 from polymux.providers.reasoning import BUDGETS, effort_of
@@ -69,7 +69,7 @@ _GENERATIONS: Final = (
     Generation(("adaptive", "enabled"), "one", True, until=(4, 6)),
     _NEWEST,
 )
-_COMPATIBLE: Final = Generation(("enabled", "adaptive"), "any", True)  # other vendors' models behind this protocol
+COMPATIBLE: Final = Generation(("enabled", "adaptive"), "any", True)  # other vendors' models behind this protocol
 
 _VERSION: Final = re.compile(r"claude-v?(?:[a-z]+-)?(\d{1,2})(?!\d)(?:[-.](\d{1,2})(?!\d))?")
 _NO_SAMPLING_SINCE: Final = "2026-10-21"  # the API version that removed temperature, top_p and top_k
@@ -78,7 +78,7 @@ _NO_SAMPLING_SINCE: Final = "2026-10-21"  # the API version that removed tempera
 def generation(model: str) -> Generation:
     """What the model behind an upstream name takes, by the version in the name ("claude-sonnet-4-5-20250929": 4.5)."""
     if "claude" not in model.lower():
-        return _COMPATIBLE
+        return COMPATIBLE
     found = _VERSION.search(model.lower())
     if not found:
         return _NEWEST
@@ -127,25 +127,27 @@ def _askers(member: str, request: ChatRequest) -> list[str]:
     ]
 
 
-def translate(request: ChatRequest, to: Deployment) -> tuple[MessagesRequest, tuple[str, ...]]:
-    """The wire request and the names of what it lacks, in the order of the table.
+def translate(
+    request: ChatRequest, to: Deployment, recalled: Recalled = NOTHING
+) -> tuple[MessagesRequest, tuple[str, ...]]:
+    """The wire request and the names of what it lacks, in the order of the table. `recalled`: remembered reasoning.
 
     Raises `Failure` for what has no form here: n > 1, logprobs, content of an unknown kind, malformed choices.
     """
-    return _Translation(request, to).run()
+    return _Translation(request, to, recalled).run()
 
 
 class _Translation:
     """One request on its way. Each step reads `ask` and writes `wire`; `dropped` gathers what was lost."""
 
-    def __init__(self, request: ChatRequest, to: Deployment) -> None:
+    def __init__(self, request: ChatRequest, to: Deployment, recalled: Recalled) -> None:
         self.ask = request
         self.kind = generation(to.model)
         self.dropped: set[str] = set()
         self.sampling = self.kind.sampling
         if dict(to.headers).get("anthropic-version", "") >= _NO_SAMPLING_SINCE:
             self.sampling = ""
-        system, turns = conversation(request.messages, self.dropped)
+        system, turns = conversation(request.messages, self.dropped, recalled)
         limit = request.max_tokens if request.max_completion_tokens is None else request.max_completion_tokens
         self.limited = limit is not None
         if request.max_tokens not in (None, limit):

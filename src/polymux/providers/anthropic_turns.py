@@ -48,15 +48,21 @@ _EPHEMERAL: Final[Mapping[str, str]] = MappingProxyType({"type": "ephemeral"})
 _DETAIL: Final = "messages[].content[].image_url.detail"
 _OPENING: Final = "."  # a conversation must open with something from the user
 
+Recalled = Mapping[int, Sequence[Json]]  # number of a message -> its reasoning, which the client has not brought back
+
+NOTHING: Final[Recalled] = MappingProxyType({})
+
 _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def conversation(messages: Sequence[Message], lost: set[str]) -> tuple[list[TextBlock], list[Turn]]:
+def conversation(
+    messages: Sequence[Message], lost: set[str], recalled: Recalled = NOTHING
+) -> tuple[list[TextBlock], list[Turn]]:
     """The system prompt and the turns. What they lack is added to `lost`, by its name in the table of parameters.
     Raises `Failure` for content that has no form here."""
     talk = _Conversation(lost)
     for n, message in enumerate(messages):
-        talk.add(message, f"messages[{n}]")
+        talk.add(message, f"messages[{n}]", recalled.get(n, ()))
     return talk.system, talk.finished()
 
 
@@ -70,7 +76,7 @@ class _Conversation:
         self._clashes = 0
         self._legacy = ""  # id of the last call that came as `function_call`, which has none
 
-    def add(self, message: Message, where: str) -> None:
+    def add(self, message: Message, where: str, recalled: Sequence[Json]) -> None:
         if message.name and message.role not in ("tool", "function"):  # there it only repeats the call's
             self.lost.add("messages[].name")
         match message.role:
@@ -79,7 +85,7 @@ class _Conversation:
             case "user":
                 self._extend("user", self._content(message, where), message.cache_control)
             case "assistant":
-                self._add_assistant(message, where)
+                self._add_assistant(message, where, recalled)
             case "tool":
                 self._add_result(self._id(message.tool_call_id or ""), message, where)
             case "function":
@@ -122,11 +128,11 @@ class _Conversation:
             texts[-1].cache_control = message.cache_control
         self.system += texts
 
-    def _add_assistant(self, message: Message, where: str) -> None:
+    def _add_assistant(self, message: Message, where: str, recalled: Sequence[Json]) -> None:
         if message.audio:
             what = "this model does not know what was said in audio before"
             raise Failure("unsupported_content", what, param=f"{where}.audio")
-        blocks = self._reasoning(message)
+        blocks = self._reasoning(message, recalled)
         blocks += self._content(message, where)
         if message.refusal and message.refusal.strip():
             blocks.append(TextBlock(message.refusal))
@@ -138,12 +144,14 @@ class _Conversation:
             blocks.append(ToolUseBlock(self._legacy, legacy.name, _input(legacy.arguments)))
         self._extend("assistant", blocks, message.cache_control)
 
-    def _reasoning(self, message: Message) -> list[Block]:
-        """The reasoning that Anthropic takes back. Without its signature it is of no use there."""
+    def _reasoning(self, message: Message, recalled: Sequence[Json]) -> list[Block]:
+        """The reasoning that Anthropic takes back. Without its signature it is of no use there. What the client brings
+        goes before what is remembered."""
         given = message.reasoning_details or []
-        blocks: list[Block] = [block for block in given if _is_reasoning(block)]
+        blocks: list[Block] = [block for block in given if is_reasoning(block)]
         if len(blocks) < len(given):
             self.lost.add("messages[].reasoning_details")
+        blocks = blocks or list(recalled)
         if not blocks:
             told = {"reasoning_content": message.reasoning_content, "reasoning": message.reasoning}
             self.lost.update(f"messages[].{name}" for name, text in told.items() if text)
@@ -199,7 +207,7 @@ def _call_order(before: Turn | None) -> Callable[[Block], int]:
     return place
 
 
-def _is_reasoning(block: Json) -> bool:
+def is_reasoning(block: Json) -> bool:
     """A block that Anthropic made and takes back: signed, or encrypted. Other vendors' details have other shapes."""
     kind = block.get("type")
     return kind == "redacted_thinking" or (kind == "thinking" and bool(block.get("signature")))

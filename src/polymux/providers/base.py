@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from polymux.errors import Failure
 from polymux.providers.fates import Column
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk, TokenUsage
+from polymux.schema.embeddings import EmbeddingRequest, EmbeddingResponse
 from polymux.types import Call, Deployment, Usage, WireRequest
 
 NOWHERE: Final = Deployment("", "", "", "")
@@ -22,6 +23,8 @@ class Asked(msgspec.Struct):
     remembered: what later requests of the same tenant can recall, filled by the dialect; the engine keeps it (LARGEST
     bytes of a value) for a month, unless it is recalled and put again.
     task: the upstream's name for what is under way, told by the reader for `Stopping.stop`.
+    thread: digest of the conversation so far, where the dialect needs one (`providers.replay`).
+    carried: what the dialect's flow tells its own readers and its `stop`.
     """
 
     model: str
@@ -30,13 +33,19 @@ class Asked(msgspec.Struct):
     caller: str = ""
     remembered: dict[str, bytes] = {}
     task: str = ""
+    thread: bytes = b""
+    carried: Any = None
 
 
 class Recall(msgspec.Struct, frozen=True):
     """Yielded by a flow to ask for what is remembered by these names; those that are come back as a mapping. Names
-    begin with the dialect's, and name the provider and the caller where the value is theirs."""
+    begin with the dialect's, and name the provider and the caller where the value is theirs.
+
+    once: they are forgotten; of all who ask for a value at the same time, in whatever worker, one gets it.
+    """
 
     names: tuple[str, ...]
+    once: bool = False
 
 
 Flow = Generator[WireRequest | Recall, Any, WireRequest]  # sent in: a WireReply, or what was recalled
@@ -111,6 +120,26 @@ class Stopping(Protocol):
         ...
 
 
+@runtime_checkable
+class Embedding(Protocol):
+    """A dialect whose upstreams make embeddings. Its providers say so in their rows: `serves`."""
+
+    @property
+    def embedding_fates(self) -> Column:
+        """What becomes of every parameter of an embeddings request (`fates.EMBEDDINGS`)."""
+        ...
+
+    def embed(self, request: EmbeddingRequest, asked: Asked) -> Flow:
+        """Translate a request, as `Adapter.flow` does. The wire is asked for numbers or for base64, as it likes: who
+        called sees to it that the client gets what it wants. Raises `Failure` for what cannot be translated at all,
+        such as tokens where text is wanted (`embeddings.texts`)."""
+        ...
+
+    def read_embeddings(self, body: bytes, asked: Asked) -> EmbeddingResponse:
+        """The answer. Raises `Failure` for an error inside a success."""
+        ...
+
+
 class Lane(Protocol):
     """A stream of the client's own dialect on its way through: upstream bytes in, client bytes out."""
 
@@ -146,12 +175,29 @@ class Lane(Protocol):
 
 @runtime_checkable
 class Relaying(Protocol):
-    """A dialect that some surface speaks too: such calls need no translation."""
+    """A dialect that some surfaces speak too: such calls need no translation."""
+
+    @property
+    def relays(self) -> Collection[str]:
+        """The names of these surfaces (`Call.surface`)."""
+        ...
 
     def relay(self, call: Call, to: Deployment) -> WireRequest: ...
 
+    def replay(self, call: Call, asked: Asked) -> Flow:
+        """The same for rows that want reasoning of earlier turns back (`Quirks.replay`): with what is remembered."""
+        ...
+
     def relay_reader(self, call: Call, to: Deployment) -> Lane: ...
 
-    def relay_whole(self, body: bytes, to: Deployment) -> tuple[bytes, Usage]:
+    def noting(self, lane: Lane, asked: Asked) -> Lane:
+        """The same lane, which sees to it that the answer's reasoning is remembered."""
+        ...
+
+    def note(self, body: bytes, asked: Asked) -> None:
+        """The same for a buffered answer, as the client gets it."""
+        ...
+
+    def relay_whole(self, body: bytes, call: Call, to: Deployment) -> tuple[bytes, Usage]:
         """A buffered answer and what it used. Raises `Failure` for an error inside a success."""
         ...

@@ -8,24 +8,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
-from types import MappingProxyType
 from typing import Final
 
 import msgspec
 
 SCHEMA: Final = 1
-
-# Preset -> the provider's name in the catalogue, where it is another.
-NAMES: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "dashscope": "alibaba",
-        "dashscope-cn": "alibaba-cn",
-        "moonshot": "moonshotai",
-        "together": "togetherai",
-    }
-)
-# Presets of what runs on one's own machines: nobody sends a bill for tokens.
-OWN: Final = frozenset({"functions", "ollama", "vllm", "llamacpp", "lmstudio"})
 
 # gpt-4o-2024-08-06, claude-opus-4-5@20251101, gemini-2.0-flash-001: a fixed version of the name before it.
 _FIXED: Final = re.compile(r"([-@]20\d\d(-?)(0[1-9]|1[0-2])\2(0[1-9]|[12]\d|3[01])|-00[1-9])$")
@@ -117,15 +104,11 @@ class Catalog:
         except msgspec.ValidationError as error:
             raise ValueError(f"catalog: {provider}: {error}") from None
 
-    def find(self, preset: str, model: str) -> Model | None:
-        """The entry for a provider's model, by the preset it was configured with and the upstream's name."""
-        provider = NAMES.get(preset, preset)
+    def find(self, provider: str, model: str) -> Model | None:
+        """The entry for a provider's model, by the name of it that the upstream knows."""
         if provider not in self._indexes:
             self._indexes[provider] = _Index(self.models(provider))
-        found = self._indexes[provider].find(model.casefold())
-        if preset in OWN and (found is None or found.price is None):
-            return FREE if found is None else msgspec.structs.replace(found, price=FREE.price)
-        return found
+        return self._indexes[provider].find(model.casefold())
 
 
 class _Index:

@@ -35,6 +35,8 @@ def secrets_to(to: Deployment, url: str = "") -> Iterator[str]:
         if not harmless(name):
             yield value
             yield from _WORD.findall(value)
+    if to.grant is not None:
+        yield to.grant.client_secret
     for one in (to.base_url, url, to.link.proxy):
         yield from secrets_in(one)
 

@@ -77,6 +77,7 @@ PARAMETERS: Final = (
     "frequency_penalty",
     "function_call",
     "functions",
+    "keep_alive",
     "logit_bias",
     "logprobs",
     "max_completion_tokens",
@@ -85,6 +86,8 @@ PARAMETERS: Final = (
     "modalities",
     "moderation",
     "n",
+    "num_ctx",
+    "options",
     "parallel_tool_calls",
     "prediction",
     "presence_penalty",
@@ -133,6 +136,18 @@ PARAMETERS: Final = (
     "web_search_options",
 )
 
+# Parameters of one kind of server: a column that does not list them drops them.
+EXTENSIONS: Final = ("keep_alive", "num_ctx", "options")
+
+# The parameters of the other surfaces, which have columns of their own: `Embedding.embedding_fates` of a dialect, and
+# `surfaces.completions.FATES`, completions that become a chat.
+EMBEDDINGS: Final = ("model", "input", "input=tokens", "dimensions", "encoding_format", "user")
+COMPLETIONS: Final = (
+    *("model", "prompt", "prompt=several", "prompt=tokens", "best_of", "echo", "frequency_penalty", "logit_bias"),
+    *("logprobs", "max_tokens", "n", "presence_penalty", "seed", "stop", "stream", "stream_options"),
+    *("stream_options.include_usage", "stream_options.include_obfuscation", "suffix", "temperature", "top_p", "user"),
+)
+
 # Values that ask for nothing, so that nothing is lost without them: neither refused nor named as dropped.
 NEUTRAL: Final[Mapping[str, Any]] = MappingProxyType(
     {
@@ -159,16 +174,16 @@ def asks(name: str, value: Any) -> bool:
     return value is not None and value != NEUTRAL.get(name)
 
 
-def column(cells: Mapping[str, Fate], rest: Fate | None = None) -> Column:
+def column(cells: Mapping[str, Fate], rest: Fate | None = None, rows: tuple[str, ...] = PARAMETERS) -> Column:
     """A dialect's column in the order of the rows; `rest` is the fate of those without a cell of their own.
 
     Raises ValueError for a row without a cell and a cell without a row.
     """
-    missing = [] if rest else [name for name in PARAMETERS if name not in cells]
-    foreign = [name for name in cells if name not in PARAMETERS]
+    missing = [] if rest else [name for name in rows if name not in cells and name not in EXTENSIONS]
+    foreign = [name for name in cells if name not in rows]
     if missing or foreign:
         raise ValueError(f"no fate for {missing}, and fates for what is no parameter: {foreign}")
-    return MappingProxyType({name: cells.get(name) or rest or DROPPED for name in PARAMETERS})
+    return MappingProxyType({name: cells.get(name) or rest or DROPPED for name in rows})
 
 
 def ordered(names: Collection[str]) -> tuple[str, ...]:

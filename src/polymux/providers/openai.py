@@ -1,4 +1,4 @@
-"""The dialect of OpenAI's chat completions, upstream side: what forty providers speak, told apart by their rows.
+"""The dialect of OpenAI's API, upstream side: what forty providers speak, told apart by their rows.
 
 Two lanes. The relay lane serves clients that speak the same dialect: the body's top level is spliced, and answers
 pass unchanged but for the framing and the usage chunk. The translated lane (`flow`, `read`, `reader`) goes through
@@ -7,21 +7,25 @@ the pivot and mends what compatible servers get wrong (`openai_repair`). Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
+from msgspec import structs
 
 from polymux.errors import Failure, Truncated
 from polymux.providers.base import Asked, Flow, Lane
 from polymux.providers.fates import Column
+from polymux.providers.openai_embeddings import read_vectors, relay_vectors
 from polymux.providers.openai_errors import failure_of, in_band
 from polymux.providers.openai_repair import Repair, counted, repair_whole, usage_of
-from polymux.providers.openai_request import FATES, wire_request
+from polymux.providers.openai_replay import Notes, Noting, completed
+from polymux.providers.openai_request import EMBEDDING_FATES, FATES, PATHS, unsigned, wire_request
 from polymux.providers.replies import UNREADABLE
 from polymux.schema.chat import DONE, ChatRequest, ChatResponse, Chunk, TokenUsage
+from polymux.schema.embeddings import EmbeddingRequest, EmbeddingResponse
 from polymux.schema.openai import Counts, Glance, GlanceChoice, LooseGlance, ModelList, Opening, Whole
-from polymux.types import NO_USAGE, Call, Deployment, Usage, WireRequest
+from polymux.types import NO_USAGE, Call, Deployment, Quirks, Usage, WireRequest
 from polymux.wire import sse
 
 _glances = msgspec.json.Decoder(Glance).decode_lines
@@ -42,26 +46,53 @@ class OpenAI:
         return FATES
 
     def flow(self, request: ChatRequest, asked: Asked) -> Flow:
-        yield from ()  # no preparatory exchange
         fields = msgspec.to_builtins(request)
-        return wire_request(fields, asked.to, usage=bool(request.stream))
+        lost = (yield from completed(fields, asked)) if asked.to.quirks.replay else ()
+        wire = wire_request(fields, unsigned(asked.to), usage=bool(request.stream))
+        return structs.replace(wire, dropped=lost + wire.dropped) if lost else wire
+
+    @property
+    def relays(self) -> Collection[str]:
+        return PATHS
 
     def relay(self, call: Call, to: Deployment) -> WireRequest:
         """The client's own body with the upstream's model name and the row's repairs."""
-        return wire_request(call.fields.copy(), to, usage=call.stream and not call.wants_usage)
+        return self._relay(call, call.fields.copy(), to)
+
+    def replay(self, call: Call, asked: Asked) -> Flow:
+        fields = call.fields.copy()
+        lost = yield from completed(fields, asked)
+        wire = self._relay(call, fields, asked.to)
+        return structs.replace(wire, dropped=lost + wire.dropped) if lost else wire
+
+    def _relay(self, call: Call, fields: dict[str, Any], to: Deployment) -> WireRequest:
+        if b'"reasoning_details"' in call.body or b'"extra_content"' in call.body:
+            to = unsigned(to)
+        return wire_request(fields, to, usage=call.stream and not call.wants_usage, surface=call.surface)
 
     def relay_reader(self, call: Call, to: Deployment) -> Lane:
-        return Mender(call.wants_usage) if to.quirks.repair else Relay(call.wants_usage)
+        mending = to.quirks.repair and call.surface == "chat"
+        return Mender(call.wants_usage, to.quirks) if mending else Relay(call.wants_usage)
 
-    def relay_whole(self, body: bytes, to: Deployment) -> tuple[bytes, Usage]:
+    def noting(self, lane: Lane, asked: Asked) -> Lane:
+        return Noting(lane, asked)
+
+    def note(self, body: bytes, asked: Asked) -> None:
+        notes = Notes(asked)
+        notes.event(body)
+        notes.keep()
+
+    def relay_whole(self, body: bytes, call: Call, to: Deployment) -> tuple[bytes, Usage]:
         """A buffered answer, as it came unless the row says repair. Raises `Failure` for an error inside a 200."""
-        if to.quirks.repair:
-            mended = repair_whole(_object(body))
+        if call.surface == "embeddings":
+            return relay_vectors(body, call)
+        if to.quirks.repair and call.surface == "chat":
+            mended = repair_whole(_object(body), to.quirks)
             return _encode(mended), usage_of(mended.get("usage"))
         try:
             seen = _whole(body)
         except msgspec.ValidationError:  # members of types that OpenAI does not send
-            mended = repair_whole(_object(body))
+            mended = repair_whole(_object(body), to.quirks)
             return body, usage_of(mended.get("usage"))
         except UNREADABLE:
             raise _not_a_completion() from None
@@ -74,14 +105,28 @@ class OpenAI:
         return body, usage_of(next((choice.usage for choice in seen.choices if choice.usage), None))
 
     def read(self, body: bytes, asked: Asked) -> ChatResponse:
-        mended = repair_whole(_object(body)) | {"model": asked.model, "created": asked.created}
+        mended = repair_whole(_object(body), asked.to.quirks) | {"model": asked.model, "created": asked.created}
         try:
-            return msgspec.convert(mended, ChatResponse)
+            answer = msgspec.convert(mended, ChatResponse)
         except msgspec.ValidationError:
             raise _not_a_completion() from None
+        if asked.to.quirks.replay:
+            self.note(_encode(answer), asked)
+        return answer
 
     def reader(self, asked: Asked) -> Reader:
-        return Reader(asked.model, asked.created)
+        return Reader(asked)
+
+    @property
+    def embedding_fates(self) -> Column:
+        return EMBEDDING_FATES
+
+    def embed(self, request: EmbeddingRequest, asked: Asked) -> Flow:
+        yield from ()  # no preparatory exchange
+        return wire_request(msgspec.to_builtins(request), asked.to, usage=False, surface="embeddings")
+
+    def read_embeddings(self, body: bytes, asked: Asked) -> EmbeddingResponse:
+        return read_vectors(body, asked.model)
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         return failure_of(status, headers, body)
@@ -216,14 +261,14 @@ def _opens(data: bytes) -> bool:
         choices = _opening(data).choices or ()
     except UNREADABLE:
         return False
-    return any(choice.delta is not None and choice.delta.has_content() for choice in choices)
+    return any(choice.text or (choice.delta is not None and choice.delta.has_content()) for choice in choices)
 
 
 class _Mended:
     """Decoded chunks, mended one by one."""
 
-    def __init__(self) -> None:
-        self._repair = Repair()
+    def __init__(self, quirks: Quirks) -> None:
+        self._repair = Repair(quirks)
         self.done = False
         self.malformed = 0
 
@@ -238,8 +283,6 @@ class _Mended:
         if not isinstance(chunk, dict):
             self.malformed += 1
             return []
-        if chunk.get("error"):
-            raise in_band(chunk["error"])
         return self._repair.chunk(chunk)
 
     @property
@@ -253,10 +296,10 @@ class _Mended:
 class Mender:
     """The relay lane for rows that declare a repair: the same interface as `Relay`, unknown members kept."""
 
-    def __init__(self, wants_usage: bool) -> None:
+    def __init__(self, wants_usage: bool, quirks: Quirks) -> None:
         self._wants_usage = wants_usage
         self._decoder = sse.Decoder()
-        self._mended = _Mended()
+        self._mended = _Mended(quirks)
         self.content = False
         self.events = 0  # given out
         self.failed: Failure | None = None
@@ -304,9 +347,10 @@ class Mender:
 class Reader:
     """Implements `providers.base.Reader` on the mended chunks."""
 
-    def __init__(self, model: str, created: int) -> None:
-        self._model, self._created = model, created
-        self._mended = _Mended()
+    def __init__(self, asked: Asked) -> None:
+        self._model, self._created = asked.model, asked.created
+        self._mended = _Mended(asked.to.quirks)
+        self._notes = Notes(asked) if asked.to.quirks.replay else None
 
     @property
     def malformed(self) -> int:
@@ -327,7 +371,10 @@ class Reader:
         return self._chunks(self._mended.event(data))
 
     def close(self) -> Sequence[Chunk]:
-        return self._chunks(self._mended.close())
+        last = self._chunks(self._mended.close())
+        if self._notes:
+            self._notes.keep()
+        return last
 
     def _chunks(self, mended: list[dict[str, Any]]) -> list[Chunk]:
         chunks = []
@@ -337,4 +384,7 @@ class Reader:
                 chunks.append(msgspec.convert(chunk, Chunk))
             except msgspec.ValidationError:  # a member of a wrong type: as unreadable as broken JSON
                 self._mended.malformed += 1
+        if self._notes:
+            for one in chunks:
+                self._notes.event(_encode(one))
         return chunks

@@ -11,9 +11,10 @@ from typing import Any, Final
 import msgspec
 
 from polymux.errors import Failure, Truncated
-from polymux.providers.openai_errors import in_band
+from polymux.providers.openai_errors import check
+from polymux.providers.openai_tags import Tags, untagged
 from polymux.schema.openai import Counts
-from polymux.types import NO_USAGE, Usage
+from polymux.types import NO_USAGE, Quirks, Usage
 
 Json = dict[str, Any]
 
@@ -21,20 +22,22 @@ NO_ID: Final = "chatcmpl-upstream"  # for answers that have none
 
 
 class Repair:
-    """State of one streamed answer."""
+    """State of one streamed answer. `quirks`: what its provider's row says of answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, quirks: Quirks) -> None:
+        self._quirks = quirks
         self._base: Json = {}
         self._choices: dict[int, _Choice] = {}
         self._usage: Json | None = None
 
     def chunk(self, chunk: Json) -> list[Json]:
-        """What the client gets for one chunk of the upstream; may be nothing."""
+        """What the client gets for one chunk of the upstream; may be nothing. Raises `Failure` for an error in it."""
+        check(chunk, self._quirks)
         usage = chunk.pop("usage", None)
         choices = []
         for given in _dicts(chunk.pop("choices", None)):
             index = _int(given.get("index"))
-            choice = self._choices.setdefault(index, _Choice(index))
+            choice = self._choices.setdefault(index, _Choice(index, self._quirks.tags))
             usage = given.pop("usage", None) or usage
             if (mended := choice.mend(given)) is not None:
                 choices.append(mended)
@@ -55,7 +58,8 @@ class Repair:
         choices = [choice for _, choice in sorted(self._choices.items()) if choice.started]
         if not choices or not (done or all(choice.finish for choice in choices)):
             raise Truncated
-        out = [self._event([choice.end()], {}) for choice in choices]
+        rest = [left for choice in choices if (left := choice.rest()) is not None]
+        out = [self._event([choice], {}) for choice in (*rest, *(choice.end() for choice in choices))]
         if self._usage:
             out.append(self._event([], {}) | {"usage": mend_usage(self._usage)})
         return out
@@ -70,8 +74,9 @@ class Repair:
 
 
 class _Choice:
-    def __init__(self, index: int) -> None:
+    def __init__(self, index: int, tags: bool) -> None:
         self.index = index
+        self._tags = Tags() if tags else None
         self.finish: str | None = None
         self.started = False
         self._last: Json = {}  # what was told beside the finish
@@ -84,6 +89,8 @@ class _Choice:
         role = delta.pop("role", None)
         mend_reasoning(delta)
         calls = _dicts(delta.pop("tool_calls", None))
+        if self._tags is not None and isinstance(content := delta.get("content"), str):
+            delta |= self._tags.feed(content)
         if calls:
             delta["tool_calls"] = [self._calls.fragment(call) for call in calls]
         clean = {name: value for name, value in delta.items() if value is not None and name != "index"}
@@ -101,6 +108,11 @@ class _Choice:
             self._last |= choice if reason else {}
             return None
         return choice | {"index": self.index, "delta": clean, "finish_reason": None}
+
+    def rest(self) -> Json | None:
+        """Text that might have become a tag, and did not."""
+        left = self._tags.close() if self._tags is not None else {}
+        return {"index": self.index, "delta": left, "finish_reason": None} if left else None
 
     def end(self) -> Json:
         reason = self.finish or "stop"
@@ -186,10 +198,9 @@ def mend_reasoning(delta: Json) -> None:
         delta.pop("reasoning_content", None)
 
 
-def repair_whole(body: Json) -> Json:
+def repair_whole(body: Json, quirks: Quirks) -> Json:
     """A buffered answer, mended alike. Raises `Failure` for an error, or no choice, inside a 200."""
-    if body.get("error"):
-        raise in_band(body["error"])
+    check(body, quirks)
     choices = body["choices"] = _dicts(body.get("choices"))
     if not choices:
         raise Failure("upstream_unavailable", "the upstream's answer has no choices")
@@ -197,8 +208,10 @@ def repair_whole(body: Json) -> Json:
     for number, choice in enumerate(choices):
         choice.setdefault("index", number)
         body["usage"] = body.get("usage") or choice.pop("usage", None)
-        message = _dict(choice.get("message"))
+        message = _dict(choice.get("message")) or _completed(choice)
         mend_reasoning(message)
+        if quirks.tags and isinstance(content := message.get("content"), str):
+            message |= untagged(content)
         calls = _dicts(message.pop("tool_calls", None))
         if calls:
             message["tool_calls"] = [_whole_call(call, f"{body['id']}_{number}_{n}") for n, call in enumerate(calls)]
@@ -208,6 +221,11 @@ def repair_whole(body: Json) -> Json:
     body["object"] = "chat.completion"
     usage = _dict(body.pop("usage", None))
     return body | {"usage": mend_usage(usage)} if usage else body
+
+
+def _completed(choice: Json) -> Json:
+    """A choice of a completion, which has its text and no message."""
+    return {"content": choice["text"]} if isinstance(choice.get("text"), str) else {}
 
 
 def _whole_call(call: Json, id_: str) -> Json:

@@ -6,11 +6,16 @@ Source: OpenAI's API description (chat completions).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
-from polymux.providers.fates import EMULATED, FORWARDED, Column, Fate, asks, column
+from msgspec import structs
+
+from polymux.providers.fates import DROPPED, EMBEDDINGS, EMULATED, FORWARDED, Column, Fate, asks, column
 from polymux.providers.quirks import bend, plain
-from polymux.providers.reasoning import effort_of
+from polymux.providers.reasoning import EFFORTS, SWITCHES, effort_of, switch
+from polymux.providers.replay import SIGNED
 from polymux.types import Deployment, Quirks, WireRequest
 from polymux.wire import splice
 
@@ -22,34 +27,49 @@ FATES: Final[Column] = column(
         "stream_options": Fate("mapped"),
         _USAGE: EMULATED,
         "thinking": Fate("mapped", "reasoning_effort"),
+        **dict.fromkeys(SIGNED, DROPPED),  # what one vendor has signed; rows that take it get it
     },
     rest=FORWARDED,
 )
 
-_NONE: Final = Quirks()
+EMBEDDING_FATES: Final[Column] = column({"model": Fate("mapped")}, FORWARDED, EMBEDDINGS)
+
+PATHS: Final[Mapping[str, str]] = MappingProxyType(
+    {"chat": "/chat/completions", "completions": "/completions", "embeddings": "/embeddings"}
+)  # by surface
+_OFF: Final = SWITCHES["thinking, or effort"]
 
 
-def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool) -> WireRequest:
+def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool, surface: str = "chat") -> WireRequest:
     """Apply the deployment's name and its row's quirks to a request's top level. `usage`: ask for the usage chunk."""
-    quirks = to.quirks
+    quirks = to.quirks if surface == "chat" else _of_all(to.quirks)
     fields["model"] = to.model
     dropped: tuple[str, ...] = ()
+    asked = "reasoning_effort"
     if "thinking" in fields and not quirks.thinking:
+        asked = asked if plain(fields.get(asked)) else "thinking"
         dropped = _think(fields)
+    if "reasoning_effort" in fields and (quirks.reasoning or quirks.thinking):
+        dropped += (asked,) if _reason(fields, to) else ()
     if usage and quirks.stream_usage:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
-    if quirks != _NONE:
+    if (
+        quirks.drop or quirks.rename or quirks.roles or quirks.set or quirks.clamp or quirks.only or quirks.nonempty
+    ) or not quirks.stream_usage:  # the other quirks bend nothing
         dropped += _bend(fields, quirks)
-    url = f"{to.base_url}/chat/completions"
+    if surface == "embeddings":
+        dropped = tuple(name for name in dropped if name != "encoding_format")  # which is brought about afterwards
+    url = to.base_url + PATHS[surface]
     return WireRequest("POST", url, to.headers, splice.build(fields), "sse", dropped)
+
+
+def _of_all(quirks: Quirks) -> Quirks:
+    """What rows say is said of chats: what of it holds for any request."""
+    return Quirks(drop=quirks.drop, clamp=quirks.clamp, stream_usage=quirks.stream_usage)
 
 
 def _bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
     lost = () if quirks.stream_usage else _without_options(fields)
-    if quirks.thinking and plain(fields.get("reasoning_effort")) == "none":
-        del fields["reasoning_effort"]
-        thinking = fields["thinking"] = plain(fields.get("thinking")) or {"type": "disabled"}
-        lost += () if thinking == {"type": "disabled"} else ("reasoning_effort",)
     return lost + bend(fields, quirks)
 
 
@@ -73,6 +93,39 @@ def _think(fields: dict[str, Any]) -> tuple[str, ...]:
     elif effort is None or (given != effort and thinking != {"type": "adaptive"}):
         return ("thinking",)
     return ()
+
+
+def _reason(fields: dict[str, Any], to: Deployment) -> bool:
+    """`reasoning_effort` as the provider is told of it. True = it cannot be told, or the client says something else by
+    the provider's own members, which go before."""
+    effort = plain(fields["reasoning_effort"])
+    words = switch(to.quirks.reasoning, to.model)
+    if words is None and to.quirks.thinking:
+        words = _OFF
+    if words is None or effort not in EFFORTS:  # the provider judges it
+        return False
+    del fields["reasoning_effort"]
+    if effort not in words:
+        return True
+    told = {name: _merged(value, plain(fields.get(name))) for name, value in words[effort].items()}
+    if any(_merged(told[name], value) != told[name] for name, value in words[effort].items()):
+        return True
+    fields.update(told)
+    return False
+
+
+def _merged(value: Any, given: Any) -> Any:
+    """A member with what is given of it, which goes before."""
+    if isinstance(value, dict) and isinstance(given, dict):
+        return {**value, **given}
+    return value if given is None else given
+
+
+def unsigned(to: Deployment) -> Deployment:
+    """The deployment, told to drop what it does not take of what others have signed."""
+    quirks = to.quirks
+    foreign = [path for path in SIGNED if path not in quirks.takes and path != f"messages[].{quirks.replay}"]
+    return structs.replace(to, quirks=structs.replace(quirks, drop=(*quirks.drop, *foreign))) if foreign else to
 
 
 def _with_usage(options: Any) -> Any:

@@ -165,6 +165,9 @@ class ChatRequest(_Wire):
     web_search_options: Json | None = None
     thinking: Json | None = None  # an extension: thinking given in the Anthropic form
     cache_control: Json | None = None  # likewise
+    keep_alive: str | int | float | None = None  # extensions of servers at home: how long a model stays loaded,
+    num_ctx: int | None = None  # its context in tokens,
+    options: Json | None = None  # and what else a server takes
 
 
 # ---- answer ----------------------------------------------------------------------------------------------------
@@ -202,6 +205,7 @@ class AnswerMessage(_Wire, omit_defaults=False):
     reasoning_details: list[Json] | msgspec.UnsetType = msgspec.UNSET
     tool_calls: list[ToolCall] | msgspec.UnsetType = msgspec.UNSET
     annotations: list[Json] | msgspec.UnsetType = msgspec.UNSET
+    images: list[Json] | msgspec.UnsetType | None = msgspec.UNSET  # an extension: parts of type image_url
     function_call: FunctionCall | msgspec.UnsetType | None = msgspec.UNSET  # the form before `tool_calls`
     audio: Json | msgspec.UnsetType | None = msgspec.UNSET
 
@@ -252,6 +256,7 @@ class Delta(_Wire):
     reasoning_details: list[Json] | None = None
     tool_calls: list[ToolCallDelta] | None = None
     annotations: list[Json] | None = None
+    images: list[Json] | None = None
     function_call: FunctionCallDelta | None = None
     audio: Json | None = None
 
@@ -265,6 +270,7 @@ class Delta(_Wire):
             or self.reasoning_details
             or self.function_call
             or self.audio
+            or self.images
         )
 
 

@@ -38,6 +38,7 @@ class OpeningDelta(msgspec.Struct):
 
 class OpeningChoice(msgspec.Struct):
     delta: OpeningDelta | None = None
+    text: Any = None  # of completions, which have no delta
 
 
 class Opening(msgspec.Struct):
@@ -85,6 +86,43 @@ class Whole(msgspec.Struct, gc=False):
     choices: list[GlanceChoice] | None = None
     usage: Counts | None = None
     error: Any = None
+
+
+class Vector(msgspec.Struct):
+    """An embedding, still raw: numbers or base64."""
+
+    embedding: msgspec.Raw
+    index: int | None = None
+
+
+class Vectors(msgspec.Struct):
+    """An answer of embeddings."""
+
+    data: list[Vector] | None = None
+    usage: Any = None
+    error: Any = None
+
+
+class Thought(msgspec.Struct, gc=False):
+    """A message or a delta, as far as it tells of reasoning and of what it led to."""
+
+    content: Any = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    tool_calls: Any = None
+
+
+class ThoughtChoice(msgspec.Struct, gc=False):
+    index: int = 0
+    delta: Thought | None = None
+    message: Thought | None = None
+
+
+class Thinking(msgspec.Struct, gc=False):
+    """A chunk or a whole answer, likewise."""
+
+    choices: list[ThoughtChoice] | None = None
 
 
 class ModelEntry(msgspec.Struct):

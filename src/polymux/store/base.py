@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from polymux.routing.limits import Verdict
 from polymux.types import Key, Record
+from polymux.wire.redact import Redactor
 
 LARGEST: Final = 64 * 1024  # bytes of a value that is remembered
 
@@ -66,6 +70,10 @@ class Memory(Protocol):
         """What is kept, wherever it was put."""
         ...
 
+    async def take(self, tenant: str, name: str) -> bytes | None:
+        """The same, and it is gone: of all who take it, in whatever process, one gets it."""
+        ...
+
     def put(self, tenant: str, name: str, value: bytes, ttl: float) -> None:
         """Keep for `ttl` seconds. Raises ValueError for a value that is too large."""
         ...
@@ -73,3 +81,45 @@ class Memory(Protocol):
     def delete(self, tenant: str, name: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Keeping(msgspec.Struct, frozen=True):
+    """What is kept of conversations, and where: those of keys that have it on, and of the `models` (public names).
+
+    max_size: bytes of one.
+    """
+
+    log: Conversations
+    models: re.Pattern[str] | None = None
+    redactor: Redactor = Redactor()
+    max_size: int = 256 * 1024
+
+
+class Spoken(msgspec.Struct, frozen=True):
+    """A conversation that has ended, as it passed.
+
+    answer: what the client got, or would have got, in pieces; streamed: as events. cut: there was more of it. notes: of
+    the function model. size: bytes that were taken of the room for it.
+    """
+
+    record: Record
+    request: bytes
+    answer: list[bytes]
+    streamed: bool
+    cut: bool
+    notes: Sequence[str]
+    size: int
+    keeping: Keeping
+
+
+class Conversations(Protocol):
+    """Where conversations go. Called on requests' paths: nothing here waits, or fails."""
+
+    def take(self, size: int) -> bool:
+        """Bytes of the room that conversations have while they are under way and until they are written; False: there
+        is none left."""
+        ...
+
+    def put(self, spoken: Spoken) -> None:
+        """Keep it, within a moment; its size is given back."""
+        ...

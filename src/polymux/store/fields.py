@@ -85,13 +85,18 @@ class Field(NamedTuple):
     convert: Callable[[Any, float], Any]
 
 
+def is_id(text: str) -> bool:
+    """Whether it has the form of a key's id; no name has."""
+    return _ID.fullmatch(text) is not None
+
+
 def _limit(what: str) -> Field:
     scalar = whole(0, MOST, f"{what}, a whole number; 0 = no limit")
     return Field((int,), scalar.expected, lambda value, now: scalar.convert(value))
 
 
 def _name(value: str, now: float) -> object:
-    if _ID.fullmatch(value):
+    if is_id(value):
         raise ValueError(value)
     return text("", _NAME).convert(value)
 

@@ -86,6 +86,11 @@ class LocalMemory:
     async def load(self, tenant: str, name: str) -> bytes | None:
         return self.get(tenant, name)
 
+    async def take(self, tenant: str, name: str) -> bytes | None:
+        value = self.get(tenant, name)
+        self.delete(tenant, name)
+        return value
+
     def delete(self, tenant: str, name: str) -> None:
         self._values.pop((tenant, name), None)
 

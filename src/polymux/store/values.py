@@ -1,7 +1,8 @@
 """Small values over the database, kept apart by tenant: at hand in memory, written by a thread, gone after their time.
 
 Nothing on a request's path waits: `get` looks at what is at hand, `put` and `delete` are written within a moment,
-`load` reads in a thread. What another process changes is seen after `FRESH` seconds at the latest.
+`load` reads in a thread, `take` reads and removes there. What another process changes is seen after `FRESH` seconds at
+the latest.
 """
 
 from __future__ import annotations
@@ -65,6 +66,7 @@ class StoredMemory:
         self._database = database
         self._clock = clock
         self._lock = threading.Lock()
+        self._writing = threading.Lock()  # what is about to be written must not come back after it was taken
         self._held = _Shelf(most, ROOM)
         self._unwritten = _Shelf(most, ROOM)
         self._changed = threading.Event()
@@ -82,6 +84,10 @@ class StoredMemory:
         held = self._at_hand((tenant, name))
         return held.value if held else await asyncio.to_thread(self._read, (tenant, name))
 
+    async def take(self, tenant: str, name: str) -> bytes | None:
+        """Raises `Unusable`."""
+        return await asyncio.to_thread(self._take, (tenant, name))
+
     def put(self, tenant: str, name: str, value: bytes, ttl: float) -> None:
         if len(value) > LARGEST:
             raise ValueError(f"{len(value)} bytes are more than the {LARGEST} that are kept of one value")
@@ -92,13 +98,8 @@ class StoredMemory:
 
     def flush(self) -> None:
         """Write what is not written yet, and remove what has expired. Raises `Unusable`."""
-        with self._lock:
-            changes = dict(self._unwritten)
-        self._store(changes)
-        with self._lock:
-            for place, held in changes.items():
-                if self._unwritten.get(place) is held:  # else it has changed since
-                    self._unwritten.drop(place)
+        with self._writing:
+            self._flush()
 
     def close(self) -> None:
         """Write the rest; afterwards nothing is written any more."""
@@ -143,6 +144,29 @@ class StoredMemory:
             else:
                 self._held.put(place, held)
         return held.value if self._clock() < held.until else None
+
+    def _take(self, place: Place) -> bytes | None:
+        tenant, name = place
+        this = and_(MEMORY.c.tenant == tenant, MEMORY.c.name == name)
+        with self._writing:
+            self._flush()
+            with self._database.begin() as connection:
+                row = connection.execute(select(MEMORY.c.value, MEMORY.c.expires_at).where(this)).first()
+                taken = connection.execute(delete(MEMORY).where(this)).rowcount == 1
+        now = self._clock()
+        with self._lock:
+            if place not in self._unwritten:
+                self._held.put(place, _Held(None, 0.0, now + FRESH))
+        return row.value if row and taken and now < row.expires_at else None
+
+    def _flush(self) -> None:
+        with self._lock:
+            changes = dict(self._unwritten)
+        self._store(changes)
+        with self._lock:
+            for place, held in changes.items():
+                if self._unwritten.get(place) is held:  # else it has changed since
+                    self._unwritten.drop(place)
 
     def _store(self, changes: Mapping[Place, _Held]) -> None:
         now = self._clock()

@@ -1,4 +1,4 @@
-"""A whole answer as a stream and a stream as a whole answer, both in the pivot."""
+"""A whole answer as a stream and a stream as a whole answer, both in the pivot, and what the whole of it has used."""
 
 from __future__ import annotations
 
@@ -18,9 +18,12 @@ from polymux.schema.chat import (
     FunctionCall,
     FunctionCallDelta,
     Json,
+    TokenUsage,
     ToolCall,
     ToolCallDelta,
 )
+from polymux.surfaces.base import Alter
+from polymux.types import NO_USAGE, Usage
 
 
 def chunks_of(response: ChatResponse) -> list[Chunk]:
@@ -58,6 +61,31 @@ def gather(chunks: Sequence[Chunk]) -> ChatResponse:
     return response
 
 
+def settled(response: ChatResponse, alter: Alter | None, source: str) -> tuple[ChatResponse, Usage]:
+    """A whole answer as hooks leave it, and what it has used. source: of the usage, upstream | estimated."""
+    if alter is not None:
+        chunks = chunks_of(response)
+        kept = [altered for chunk in chunks if (altered := alter(chunk)) is not None]
+        response = gather(kept or chunks[len(response.choices) :])  # at least the finish
+    return response, usage_of(response.usage, source) if response.usage else NO_USAGE
+
+
+def usage_of(usage: TokenUsage, source: str = "upstream") -> Usage:
+    """The pivot's usage as counts."""
+    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
+    return Usage(
+        input=usage.prompt_tokens,
+        output=usage.completion_tokens,
+        cached=(prompt.cached_tokens or 0) if prompt else 0,
+        cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
+        reasoning=(completion.reasoning_tokens or 0) if completion else 0,
+        source=source,
+        cache_write_1h=(prompt.cache_write_1h_tokens or 0) if prompt else 0,
+        audio_input=(prompt.audio_tokens or 0) if prompt else 0,
+        audio_output=(completion.audio_tokens or 0) if completion else 0,
+    )
+
+
 def _delta(choice: Choice) -> ChunkChoice:
     message = choice.message
     legacy = message.function_call
@@ -69,6 +97,7 @@ def _delta(choice: Choice) -> ChunkChoice:
         reasoning_details=message.reasoning_details or None,
         tool_calls=[_fragment(n, call) for n, call in enumerate(message.tool_calls or ())] or None,
         annotations=message.annotations or None,
+        images=message.images or None,
         function_call=FunctionCallDelta(legacy.name, legacy.arguments) if legacy else None,
         audio=message.audio or None,
     )
@@ -104,6 +133,8 @@ def _add(message: AnswerMessage, delta: Delta) -> None:
         message.reasoning_details = [*(message.reasoning_details or ()), *delta.reasoning_details]
     if delta.annotations:
         message.annotations = [*(message.annotations or ()), *delta.annotations]
+    if delta.images:
+        message.images = [*(message.images or ()), *delta.images]
     if delta.function_call:
         message.function_call = _joined_call(message.function_call or FunctionCall(), delta.function_call)
     if delta.audio:

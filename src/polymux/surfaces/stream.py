@@ -8,8 +8,9 @@ from typing import Final, Protocol
 
 from polymux.errors import Failure
 from polymux.providers.base import Reader
-from polymux.schema.chat import Chunk, TokenUsage
-from polymux.surfaces.chat import Chat
+from polymux.schema.chat import Chunk
+from polymux.surfaces.assemble import usage_of
+from polymux.surfaces.base import Alter, Talking
 from polymux.types import NO_USAGE, Call, Usage
 from polymux.wire import ndjson, sse
 
@@ -31,7 +32,7 @@ class Writer:
 
     __slots__ = ("_alter", "_call", "_surface", "content", "events", "failed", "source", "usage")
 
-    def __init__(self, surface: Chat, call: Call, alter: Callable[[Chunk], Chunk | None] | None = None) -> None:
+    def __init__(self, surface: Talking, call: Call, alter: Alter | None = None) -> None:
         self._surface, self._call, self._alter = surface, call, alter
         self.source = "upstream"  # of the usage: upstream | estimated
         self.content = False
@@ -108,19 +109,3 @@ class Translated:
         except Failure as failure:
             self._writer.failed = failure
         return self._writer.feed(chunks) if chunks else b""
-
-
-def usage_of(usage: TokenUsage, source: str = "upstream") -> Usage:
-    """The pivot's usage as counts."""
-    prompt, completion = usage.prompt_tokens_details, usage.completion_tokens_details
-    return Usage(
-        input=usage.prompt_tokens,
-        output=usage.completion_tokens,
-        cached=(prompt.cached_tokens or 0) if prompt else 0,
-        cache_write=(prompt.cache_write_tokens or 0) if prompt else 0,
-        reasoning=(completion.reasoning_tokens or 0) if completion else 0,
-        source=source,
-        cache_write_1h=(prompt.cache_write_1h_tokens or 0) if prompt else 0,
-        audio_input=(prompt.audio_tokens or 0) if prompt else 0,
-        audio_output=(completion.audio_tokens or 0) if completion else 0,
-    )

@@ -200,7 +200,8 @@ def _head(request: WireRequest, target: Target) -> bytes:
     if proxy := target.forwarder:
         path = f"http://{authority}{path}"
         lines += [f"proxy-authorization: {proxy.authorization}"] if proxy.authorization else []
-    lines += ["content-type: application/json"] if request.body else []
+    if request.body and not any(name == "content-type" for name, _ in request.headers):
+        lines.append("content-type: application/json")
     if not path.isascii() or " " in path or not "".join([path, *lines]).isprintable():
         text = "a URL or header of the request to the upstream has characters that it cannot have; is the key right?"
         raise Failure("upstream_unavailable", text)

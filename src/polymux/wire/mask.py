@@ -16,7 +16,7 @@ _SECRET: Final = re.compile(
         bearer \s{1,4} (?=[A-Z_+/=.~-]{0,40}[0-9] | [\w+/=.~-]{20})
       | (?:key|token|secret|password) s? [^A-Z0-9\n]{1,4} (?:(?:provided|is) [^A-Z0-9\n]{1,3})?
         (?=[\w+/=-]{16}) (?=[A-Z_+/=-]{0,40}[0-9] | [\w+/=-]{20})
-      | (?<![A-Z0-9]) (?=sk-|AIza)
+      | (?<![A-Z0-9]) (?=sk-|AIza|eyJ[\w-]{8})
     )
     ([\w+/=.~-]{8,})
     """,
@@ -27,8 +27,8 @@ _SECRET: Final = re.compile(
 def mask(text: str) -> str:
     """`text` with every secret replaced by its first four characters and an ellipsis.
 
-    Secrets are keys that begin with `sk-` or `AIza`, bearer tokens, and long tokens after the words key, token,
-    secret or password.
+    Secrets are keys that begin with `sk-` or `AIza`, JSON web tokens, bearer tokens, and long tokens after the words
+    key, token, secret or password.
     """
     return _SECRET.sub(lambda match: f"{match[1]}{match[2][:4]}…", text)
 
