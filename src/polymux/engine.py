@@ -30,7 +30,7 @@ from polymux.providers.base import Adapter, Asked, Flow, Recall, Relaying, Stopp
 from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
 from polymux.recorder import Recorder
-from polymux.routing.plan import Event, plan, verdict
+from polymux.routing.plan import Event, Plan, only, plan, verdict
 from polymux.routing.registry import serving
 from polymux.run import CLIENT_GONE, DISCONNECTED, Nobody, Run, Said, Sink, Snapshot, priced
 from polymux.schema.chat import Chunk
@@ -201,10 +201,10 @@ class Engine:
         final = loop.time() + routes[0].timeouts.total
         if run.call.deadline is not None:
             final = min(final, run.call.deadline)
-        name = routes[0].name if routes[0].strategy == "round-robin" else ""  # other names are the clients' to invent
-        turn = self._turns[name] = self._turns.get(name, 0) + 1
-        steps = plan(routes, random.random(), turn, final)  # noqa: S311 - chance, not secrecy
-        step = next(steps)
+        steps, step = None, only(routes)
+        if step is None:
+            steps = self._plan(routes, final)
+            step = next(steps)
         failures: list[Failure] = []
         while True:
             if step.after:
@@ -230,10 +230,18 @@ class Engine:
             if run.committed or run.gone:
                 return failure
             failures.append(failure)
+            if steps is None:
+                steps = self._plan(routes, final)
+                next(steps)
             try:
                 step = steps.send(Event(failure, loop.time()))
             except StopIteration:
                 return verdict(failures)
+
+    def _plan(self, routes: Sequence[Route], final: float) -> Plan:
+        name = routes[0].name if routes[0].strategy == "round-robin" else ""  # other names are the clients' to invent
+        turn = self._turns[name] = self._turns.get(name, 0) + 1
+        return plan(routes, random.random(), turn, final)  # noqa: S311 - chance, not secrecy
 
     async def _attempt(self, run: Run, to: Deployment, final: float, strict: bool) -> None:
         if to.dialect == "function":

@@ -8,4 +8,4 @@ import time
 
 def request_id() -> str:
     """`req_` and 24 hexadecimal digits: 12 of milliseconds, 12 of chance."""
-    return f"req_{time.time_ns() // 1_000_000:012x}{random.getrandbits(48):012x}"
+    return "req_%024x" % (time.time_ns() // 1_000_000 << 48 | random.getrandbits(48))

@@ -188,7 +188,7 @@ class Run(msgspec.Struct, eq=False):
             usage = self._estimated(outcome)
         if usage is not NO_USAGE:
             paid = self._pay(usage, step)
-        at, took = int((self.begun - self.started) * 1e6) / 1000, int((now - self.begun) * 1e6) / 1000
+        at, took = (self.begun - self.started) * 1e6 // 1 / 1000, (now - self.begun) * 1e6 // 1 / 1000
         one = Try(  # by position, as the record below
             to.id, to.provider, to.model, step.why, outcome, status, at, took, usage.input, usage.output, paid
         )
@@ -222,9 +222,9 @@ class Run(msgspec.Struct, eq=False):
             tries[0].cost_usd if len(tries) == 1 else None if self.paid is None else usd(self.paid),
             self.attempts,
             "off",
-            int(now * 1e6) / 1000,  # milliseconds, to the microsecond
-            None if first is None else int((first - self.started) * 1e6) / 1000,
-            int(((first - self.started if first else now) - self.waited) * 1e6) / 1000,
+            now * 1e6 // 1 / 1000,  # milliseconds, to the microsecond
+            None if first is None else (first - self.started) * 1e6 // 1 / 1000,
+            ((first - self.started if first else now) - self.waited) * 1e6 // 1 / 1000,
             call.client_request_id,
             call.parent_id,
             tries,

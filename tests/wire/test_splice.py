@@ -75,6 +75,18 @@ def test_an_escaped_key_is_known_by_its_decoded_name_and_written_plainly() -> No
     assert build(fields | {"model": "b"}) == b'{"model":"b"}'
 
 
+@given(st.dictionaries(TEXT, VALUES, min_size=1, max_size=4), st.data())
+def test_a_key_that_stands_twice_is_refused_where_nothing_else_is_between(value, data) -> None:
+    """Bodies as short as JSON can write them, with any number of bytes more or less for the one that is hidden."""
+    again = data.draw(st.sampled_from(sorted(value)))
+    members = [*value.items(), (again, data.draw(VALUES))]
+    written = ",".join(
+        f"{json.dumps(k, ensure_ascii=False)}:{json.dumps(v, separators=(',', ':'))}" for k, v in members
+    )
+    with pytest.raises(Repeated):
+        parse(f"{{{written}}}".encode())
+
+
 def test_keys_may_repeat_further_down() -> None:
     assert build(parse(b'{"a": {"b": 1, "b": 2}}')) == b'{"a":{"b": 1, "b": 2}}'
 

@@ -18,6 +18,11 @@ _HEADERS: Final = (b"authorization", b"x-api-key", b"api-key")
 def authenticate(headers: Mapping[bytes, bytes], keys: Keys, foreign: Mapping[str, str]) -> Key:
     """The key that a request carries in any of its headers. Raises `Failure`, saying which of missing, empty,
     malformed, unknown or no longer good it was. `foreign`: prefixes of providers' keys -> provider."""
+    bearer = headers.get(b"authorization", b"")
+    if bearer.startswith(b"Bearer "):  # nearly always
+        key = keys.find(bearer[7:].decode("utf-8", "replace"))
+        if key is not None:
+            return key
     complaint = ""
     for header in _HEADERS:
         value = headers.get(header)

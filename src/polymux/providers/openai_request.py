@@ -53,14 +53,13 @@ def wire_request(fields: dict[str, Any], to: Deployment, *, usage: bool, surface
         dropped += (asked,) if _reason(fields, to) else ()
     if usage and quirks.stream_usage:
         fields["stream_options"] = _with_usage(fields.get("stream_options"))
-    if (
-        quirks.drop or quirks.rename or quirks.roles or quirks.set or quirks.clamp or quirks.only or quirks.nonempty
-    ) or not quirks.stream_usage:  # the other quirks bend nothing
+    if quirks.drop or quirks.rename or quirks.roles or quirks.set or quirks.clamp or quirks.only or quirks.nonempty:
         dropped += _bend(fields, quirks)
-    if surface == "embeddings":
+    elif not quirks.stream_usage:
+        dropped += _without_options(fields)
+    if dropped and surface == "embeddings":
         dropped = tuple(name for name in dropped if name != "encoding_format")  # which is brought about afterwards
-    url = to.base_url + PATHS[surface]
-    return WireRequest("POST", url, to.headers, splice.build(fields), "sse", dropped)
+    return WireRequest("POST", to.base_url + PATHS[surface], to.headers, splice.build(fields), "sse", dropped)
 
 
 def _of_all(quirks: Quirks) -> Quirks:

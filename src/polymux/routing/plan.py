@@ -66,6 +66,14 @@ def plan(routes: Sequence[Route], draw: float, turn: int, deadline: float) -> Pl
         why = "fallback"
 
 
+def only(routes: Sequence[Route]) -> Step | None:
+    """The first step where there is no choice, which is what a plan would begin with."""
+    route = routes[0]
+    if len(route.deployments) == 1 and route.max_attempts > 0:
+        return Step(route.deployments[0], 0.0, route.name, "first")
+    return None
+
+
 def verdict(failures: Sequence[Failure]) -> Failure:
     """Which of the failures the client is told: a rate limit only when every attempt was one, else the last other."""
     others = [failure for failure in failures if failure.kind != "upstream_rate_limited"]

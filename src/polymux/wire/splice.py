@@ -65,17 +65,20 @@ def parse(body: bytes) -> dict[str, msgspec.Raw]:
     What is skipped has been read as strictly as what is decoded: grammar, escapes, UTF-8 (RFC 8259).
     """
     try:
-        pairs = _decode(body)
+        fields = _plain(body) if len(body) < _SHORT else None
         if not body.isascii():
             _check_utf8(body)
+        if fields and _bare(fields) == len(body):
+            return fields  # there is room for no more: no key stands twice, or is escaped
+        pairs = _decode(body)
     except msgspec.ValidationError:
         raise NotJson("the body must be a JSON object") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise NotJson(_reason(body, error)) from None
     except RecursionError:
         raise NotJson("the body is nested too deeply") from None
-    # a short body is read twice sooner than its keys are turned into strings
-    fields = _plain(body) if len(body) < _SHORT else dict(zip(map(str, pairs), pairs.values(), strict=True))
+    if fields is None:  # a short body is read twice sooner than its keys are turned into strings
+        fields = dict(zip(map(str, pairs), pairs.values(), strict=True))
     if len(fields) != len(pairs):
         seen: set[str] = set()
         for key in map(str, pairs):
@@ -83,6 +86,11 @@ def parse(body: bytes) -> dict[str, msgspec.Raw]:
                 raise Repeated(key)
             seen.add(key)
     return fields
+
+
+def _bare(fields: Mapping[str, msgspec.Raw]) -> int:
+    """The bytes of an object of these members that is written without a byte more than JSON needs."""
+    return sum(map(len, fields)) + sum(map(len, fields.values())) + 4 * len(fields) + 1
 
 
 def build(fields: Mapping[str, Any]) -> bytes:
