@@ -21,12 +21,13 @@ from msgspec import structs
 
 from polymux.admit import admit, leave
 from polymux.errors import Failure, Truncated
+from polymux.flows import Flows
 from polymux.functions import Results
 from polymux.heads import EVENTS, JSON, failure_head
 from polymux.hooks.base import Hook, overriding
 from polymux.nested import Nested
 from polymux.providers.auth import Headers
-from polymux.providers.base import Adapter, Asked, Flow, Recall, Relaying, Stopping
+from polymux.providers.base import Adapter, Asked, Relaying
 from polymux.providers.credentials import hide
 from polymux.pulse import Pulse
 from polymux.recorder import Recorder
@@ -34,19 +35,17 @@ from polymux.routing.plan import Event, Plan, only, plan, verdict
 from polymux.routing.registry import serving
 from polymux.run import CLIENT_GONE, DISCONNECTED, Nobody, Run, Said, Sink, Snapshot, priced
 from polymux.schema.chat import Chunk
-from polymux.store.base import LARGEST, Counters, Ledger, Memory, Unusable
+from polymux.store.base import Counters, Ledger, Memory
 from polymux.surfaces.assemble import chunks_of, gather
 from polymux.surfaces.base import Alter, Surface, Talking
 from polymux.surfaces.stream import DECODERS, Translated, Writer
 from polymux.tokens import Tokens
 from polymux.transport import Reply, Transport
-from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage, WireReply, WireRequest
+from polymux.types import NO_USAGE, Call, Deployment, Record, Route, Usage
 from polymux.wire.sse import TooLong
 
 ERROR_BODY = 256 * 1024  # bytes of an error answer that are read
 DRAIN = 60.0  # seconds for the rest of an answer whose client has left
-STOPPING = 5.0  # seconds for an upstream to take notice that it has
-MONTH = 30 * 86400.0  # seconds that is kept what later requests may recall
 
 T = TypeVar("T", contravariant=True)
 
@@ -93,7 +92,7 @@ class Engine:
         self.tokens = Tokens(transport)
         self._counters = counters
         self._ledger = ledger
-        self._memory = memory
+        self._flows = Flows(transport, memory)
         self._admitting = overriding(hooks, "admit")
         self._altering = overriding(hooks, "chunk")
         self._failing = overriding(hooks, "failed")
@@ -128,9 +127,9 @@ class Engine:
             await asyncio.wait(self._draining)
         self._deliver()
         self.tokens.close()
+        await self._flows.close()
         await self._transport.close()
         self._ledger.close()
-        self._memory.close()
 
     def run(self, call: Call, surface: Surface, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
@@ -259,7 +258,7 @@ class Engine:
             request = relay.relay(call, to)
         else:
             flow = relay.replay(call, asked) if relay else run.surface.flow(call, adapter, asked)
-            request = await self._drive(run, flow, asked, final)
+            request = await self._flows.drive(flow, asked, call.key.tenant, final)
             if not relay and (unknown := run.surface.unknown(call)):
                 request = structs.replace(request, dropped=request.dropped + unknown)
         run.dropped = request.dropped
@@ -291,13 +290,12 @@ class Engine:
             else:
                 self._answer(run, *run.surface.read(call, adapter, body, asked, self._alterer(run)))
         except BaseException:
-            self._stop(adapter, asked)
+            self._flows.stop(adapter, asked)
             raise
         finally:
             self._transport.release(reply)
-            for name, value in asked.remembered.items():  # before the end of the answer goes out
-                if len(value) <= LARGEST:
-                    self._memory.put(call.key.tenant, name, value, MONTH)
+            if asked.remembered:
+                self._flows.remember(asked, call.key.tenant)  # before the end of the answer goes out
 
     def _alarm(self, to: Deployment, failure: Failure) -> Failure:
         """A provider refuses our own credential: the operator is told once, and the client that it is not its key."""
@@ -308,49 +306,6 @@ class Engine:
         self.tokens.refused(to)
         text = f"the provider {to.provider!r} refuses the gateway's own credential: {failure.message}"
         return Failure(failure.kind, text)
-
-    async def _drive(self, run: Run, flow: Flow, asked: Asked, final: float) -> WireRequest:
-        """The adapter's conversation up to the main request."""
-        try:
-            wanted = next(flow)
-            while True:
-                if isinstance(wanted, Recall):
-                    wanted = flow.send(await self._recall(run.call.key.tenant, wanted))
-                else:
-                    wanted = flow.send(await self._exchange(wanted, asked.to, final))
-        except StopIteration as stop:
-            main: WireRequest = stop.value
-        return main
-
-    async def _recall(self, tenant: str, wanted: Recall) -> dict[str, bytes]:
-        try:
-            recall = self._memory.take if wanted.once else self._memory.load
-            found = {name: await recall(tenant, name) for name in wanted.names}
-        except Unusable as error:  # the request can do without
-            log.warning("what was remembered of earlier requests cannot be read: %s", error)
-            return {}
-        return {name: value for name, value in found.items() if value is not None}
-
-    async def _exchange(self, request: WireRequest, to: Deployment, final: float) -> WireReply:
-        reply = await self._transport.send(request, to, final, stream=False)
-        try:
-            return WireReply(reply.status, reply.header_map(), await reply.whole())
-        finally:
-            self._transport.release(reply)
-
-    def _stop(self, adapter: Adapter, asked: Asked) -> None:
-        """The client has left, or we have given up: tell those upstreams that do not notice it by their connection."""
-        request = adapter.stop(asked) if isinstance(adapter, Stopping) else None
-        if request is not None:
-            task = self._transport.loop.create_task(self._told(request, asked.to))
-            self._after.add(task)
-            task.add_done_callback(self._after.discard)
-
-    async def _told(self, request: WireRequest, to: Deployment) -> None:
-        try:
-            await self._exchange(request, to, self._transport.loop.time() + STOPPING)
-        except (Failure, Truncated) as error:
-            log.warning("%s could not be told to stop: %s", to.provider, error)
 
     async def _stream(self, run: Run, asked: Asked, reply: Reply, relay: Relaying | None, framing: str) -> None:
         to = asked.to

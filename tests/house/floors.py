@@ -22,7 +22,7 @@ ROWS: Final = (
     Row(1, ("providers",)),
     Row(1, ("surfaces", "routing")),
     Row(2, ("store", "transport", "functions", "local", "hooks", "demo", "ids")),
-    Row(3, ("pulse", "nested", "heads", "adapters", "recorder", "tokens")),
+    Row(3, ("pulse", "nested", "heads", "adapters", "recorder", "tokens", "flows")),
     Row(3, ("run",)),
     Row(3, ("admit",)),
     Row(3, ("engine",)),

@@ -1,4 +1,4 @@
-"""What a dialect keeps between requests, asks for before one, and does when the client leaves."""
+"""What a dialect keeps between requests, asks for before one, and says when the client leaves."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ async def test_a_memory_that_fails_is_done_without(upstream: Upstream, caplog: p
             raise Unusable("the disk is gone")
 
     house = Place(upstream)
-    house.engine._memory = Failing()
+    house.engine._flows._memory = Failing()
     assert (await house.ask(house.anthropic("text"))).status == 200
     assert "the disk is gone" in caplog.text
 
@@ -148,8 +148,8 @@ async def test_who_does_not_notice_that_the_client_has_left_is_told_so(upstream:
     running.cancel()
     await asyncio.wait({running})
     await asyncio.to_thread(seen.wait_gone)
-    while house.engine._after:
-        await asyncio.wait(house.engine._after)
+    while house.engine._flows._telling:
+        await asyncio.wait(house.engine._flows._telling)
     told: list[Any] = [one for one in upstream.requests if one.path.endswith("/stop")]
     assert [dict(one.headers)["x-task"] for one in told] == (["msg_up1"] if content else [])
 
