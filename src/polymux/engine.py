@@ -166,7 +166,7 @@ class Engine:
                 admit(run, self._counters)
             for hook in self._admitting:
                 await hook.admit(call)
-            routes = serving(run.snapshot.registry.find(call.model, key), call.surface, run.surface.over)
+            routes = serving(run.snapshot.registry.find(call.model, key), call.surface)
             if run.snapshot.refuse_unpriced:
                 routes = priced(routes, run.snapshot.prices)
             if call.stream:

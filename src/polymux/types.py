@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final
 
 import msgspec
 
@@ -43,6 +44,16 @@ class Grant(msgspec.Struct, frozen=True):
     client_id: str
     client_secret: str
     scope: str = ""
+
+
+OVER: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"chat": ("chat",), "completions": ("completions", "chat"), "embeddings": ("embeddings",)}
+)  # surfaces -> what a deployment may serve of which one is enough: others are translated
+
+
+def offered(serves: Sequence[Sequence[str]]) -> list[str]:
+    """The surfaces that every one of some deployments can answer, by what they serve."""
+    return [surface for surface, over in OVER.items() if all(not set(over).isdisjoint(one) for one in serves)]
 
 
 class Quirks(msgspec.Struct, frozen=True):

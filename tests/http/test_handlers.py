@@ -132,7 +132,7 @@ def test_one_model(name: str, owner: str) -> None:
     exchange = Exchange()
     handlers.model(front(), exchange, name)
     shown = {"id": name, "object": "model", "created": 1000, "owned_by": owner}
-    assert json.loads(exchange.sent) == {**shown, "serves": ["chat"]}
+    assert json.loads(exchange.sent) == {**shown, "serves": ["chat", "completions"]}
 
 
 @pytest.mark.parametrize(

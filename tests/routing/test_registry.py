@@ -165,29 +165,29 @@ CHAT, ALL_THREE, VECTORS = ("chat",), ("chat", "completions", "embeddings"), ("e
 
 def test_routes_whose_deployments_all_serve_it_stay_as_they_are() -> None:
     routes = (route("a", ALL_THREE, ALL_THREE), route("b", CHAT))
-    assert serving(routes, "chat", ("chat",)) is routes
+    assert serving(routes, "chat") is routes
 
 
 @pytest.mark.parametrize(
-    ("surface", "over", "left"),
+    ("surface", "left"),
     [
-        ("embeddings", ("embeddings",), ["a/1", "b/0"]),
-        ("completions", ("completions", "chat"), ["a/0", "a/1", "c/0"]),
-        ("chat", ("chat",), ["a/0", "a/1", "c/0"]),
+        ("embeddings", ["a/1", "b/0"]),
+        ("completions", ["a/0", "a/1", "c/0"]),
+        ("chat", ["a/0", "a/1", "c/0"]),
     ],
 )
-def test_only_those_that_serve_it_are_left(surface: str, over: tuple[str, ...], left: list[str]) -> None:
+def test_only_those_that_serve_it_are_left(surface: str, left: list[str]) -> None:
     routes = (route("a", CHAT, ALL_THREE), route("b", VECTORS), route("c", CHAT))
-    able = serving(routes, surface, over)
+    able = serving(routes, surface)
     assert [one.id for found in able for one in found.deployments] == left
     assert all(found.deployments for found in able)
 
 
 def test_when_none_does_the_client_hears_what_is_served() -> None:
     for routes, told in (
-        ((route("a", CHAT),), "'a' does not serve embeddings; it serves chat"),
+        ((route("a", CHAT),), "'a' does not serve embeddings; it serves chat and completions"),
         ((route("a", CHAT, ("chat", "completions")), route("b", CHAT)), "it serves chat and completions"),
     ):
         with pytest.raises(Failure, match=told) as found:
-            serving(routes, "embeddings", ("embeddings",))
+            serving(routes, "embeddings")
         assert (found.value.kind, found.value.status, found.value.param) == ("unsupported_operation", 400, "model")

@@ -13,6 +13,7 @@ from polymux.surfaces.base import Surface, Talking
 from polymux.surfaces.chat import Chat
 from polymux.surfaces.completions import Completions
 from polymux.surfaces.embeddings import Embeddings
+from polymux.types import OVER
 
 CHAT: Talking = Chat()
 COMPLETIONS: Talking = Completions()
@@ -42,4 +43,4 @@ def test_each_has_a_route() -> None:
 
 
 def test_each_is_served_by_those_who_have_it() -> None:
-    assert all(surface.over[0] == surface.name for surface in SURFACES)
+    assert {surface.name: OVER[surface.name][0] for surface in SURFACES} == {name: name for name in OVER}

@@ -31,7 +31,7 @@ OPENAI, ANTHROPIC = DIALECTS["openai"].fates, DIALECTS["anthropic"].fates
 
 def test_what_a_model_can_do() -> None:
     found = abilities([ONE], [LARGE], [OPENAI])
-    assert found["serves"] == ["chat", "embeddings"]
+    assert found["serves"] == ["chat", "completions", "embeddings"]
     assert (found["context_length"], found["max_output_tokens"]) == (200_000, 64_000)
     assert found["input_modalities"] == ["text", "image"]
     assert found["capabilities"] == ["tools", "reasoning"]
@@ -42,7 +42,7 @@ def test_what_a_model_can_do() -> None:
 
 def test_of_several_deployments_what_all_of_them_can() -> None:
     found = abilities([ONE, OTHER], [LARGE, SMALL], [OPENAI, ANTHROPIC])
-    assert found["serves"] == ["chat"]
+    assert found["serves"] == ["chat", "completions"]
     assert found["context_length"] == 8_000
     assert "max_output_tokens" not in found
     assert found["input_modalities"] == ["text", "image"]
@@ -52,5 +52,5 @@ def test_of_several_deployments_what_all_of_them_can() -> None:
 
 
 def test_what_is_not_known_of_one_is_left_out() -> None:
-    assert abilities([ONE, OTHER], [LARGE, None], [OPENAI]) == {"serves": ["chat"]}
-    assert abilities([OTHER], [None], []) == {"serves": ["chat"]}
+    assert abilities([ONE, OTHER], [LARGE, None], [OPENAI]) == {"serves": ["chat", "completions"]}
+    assert abilities([OTHER], [None], []) == {"serves": ["chat", "completions"]}

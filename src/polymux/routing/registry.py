@@ -5,7 +5,7 @@ A name is looked up as a route of the configuration; then as a name that a provi
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
@@ -15,7 +15,7 @@ import msgspec
 from polymux.errors import Failure
 from polymux.providers.table import Source
 from polymux.routing.names import Names
-from polymux.types import Key, Route
+from polymux.types import OVER, Key, Route, offered
 
 LONGEST: Final = 512  # characters of a name that only a provider may know; it goes into headers
 
@@ -115,23 +115,23 @@ def _alike(one: str, other: str) -> bool:
     return one.casefold() == other.casefold()
 
 
-def serving(routes: Sequence[Route], surface: str, over: Collection[str]) -> Sequence[Route]:
-    """The routes with those deployments only that serve one of `over`. Raises `Failure` when there is none."""
+def serving(routes: Sequence[Route], surface: str) -> Sequence[Route]:
+    """The routes with those deployments only that can answer the surface. Raises `Failure` when there is none."""
     for route in routes:
         for one in route.deployments:
             if surface not in one.serves:
-                return _able(routes, surface, over)
+                return _able(routes, surface)
     return routes
 
 
-def _able(routes: Sequence[Route], surface: str, over: Collection[str]) -> Sequence[Route]:
-    able = []
+def _able(routes: Sequence[Route], surface: str) -> Sequence[Route]:
+    able, over = [], set(OVER[surface])
     for route in routes:
-        deployments = tuple(one for one in route.deployments if not set(over).isdisjoint(one.serves))
+        deployments = tuple(one for one in route.deployments if not over.isdisjoint(one.serves))
         if deployments:
             able.append(msgspec.structs.replace(route, deployments=deployments))
     if not able:
-        served = sorted({name for one in routes[0].deployments for name in one.serves})
+        served = [name for name in OVER if any(name in offered([one.serves]) for one in routes[0].deployments)]
         text = f"the model {routes[0].name!r} does not serve {surface}; it serves {' and '.join(served)}"
         raise Failure("unsupported_operation", text, param="model")
     return able

@@ -1,7 +1,7 @@
 """The contract of a surface: what clients call, and in what form they ask and are answered. Everything here is pure.
 
 A surface is a file here and a row of the route table. It is served by every provider whose row says so (`serves`), and
-by those that serve what it can be translated to (`over`).
+by those that serve what it can be translated to (`types.OVER`).
 """
 
 from __future__ import annotations
@@ -23,11 +23,6 @@ class Surface(Protocol):
     @property
     def name(self) -> str:
         """As rows (`serves`) and usage records call it."""
-        ...
-
-    @property
-    def over(self) -> tuple[str, ...]:
-        """Of these a deployment must serve one."""
         ...
 
     def decode(self, body: bytes, id_: str, key: Key) -> Call:

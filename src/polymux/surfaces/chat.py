@@ -40,7 +40,6 @@ class Chat(Common):
 
     name = "chat"
     wanted = "messages"
-    over = ("chat",)
 
     def request(self, call: Call) -> ChatRequest:
         request = typed(_request, call.body)

@@ -65,7 +65,6 @@ class Completions(Common):
 
     name = "completions"
     wanted = "prompt"
-    over = ("completions", "chat")
 
     def request(self, call: Call) -> ChatRequest:
         """As a chat. Raises `Failure`, also for what no chat can do."""

@@ -23,7 +23,6 @@ class Embeddings(Common):
     name = "embeddings"
     wanted = "input"
     streams = False
-    over = ("embeddings",)
 
     def request(self, call: Call) -> EmbeddingRequest:
         """The whole request, typed. Raises `Failure` naming the member at fault."""

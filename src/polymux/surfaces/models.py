@@ -10,7 +10,7 @@ import msgspec
 
 from polymux.providers.catalog import Model
 from polymux.providers.fates import PARAMETERS, Column
-from polymux.types import Deployment
+from polymux.types import Deployment, offered
 
 _MODALITIES: Final = ("image", "audio", "video", "pdf")  # of prompts, as the catalogue calls them
 _CAPABILITIES: Final = ("tools", "reasoning", "structured")
@@ -33,7 +33,7 @@ def abilities(to: Sequence[Deployment], entries: Sequence[Model | None], columns
 
     entries: of the catalogue, for each deployment. columns: the fates of parameters, for each that has some.
     """
-    found: dict[str, Any] = {"serves": [one for one in to[0].serves if all(one in other.serves for other in to)]}
+    found: dict[str, Any] = {"serves": offered([one.serves for one in to])}
     known = [entry for entry in entries if entry is not None]
     if len(known) == len(to):
         common = set.intersection(*(set(entry.abilities) for entry in known))
