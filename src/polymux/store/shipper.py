@@ -189,8 +189,8 @@ class Shipper:
                     return  # the rest is moved at the next start
                 if self._pause and not self.due():
                     return
-                if self._pause:  # what is asked for in a hurry wakes it
-                    self._wake.wait((time.thread_time() - began) * REST)
+                if self._pause and not self._asked:
+                    self._asked = self._wake.wait((time.thread_time() - began) * REST)
                     began = time.thread_time()
             if complete:
                 self._done.add(path.name)
@@ -270,8 +270,12 @@ class Shipper:
             self._offsets[name] = end
 
     def _insert(self, connection: Connection, lines: Sequence[Line]) -> None:
-        for start in range(0, len(lines), SLICE):  # many rows a statement: each one gives the others' threads a turn
-            rows = [row(line) for line in lines[start : start + SLICE]]
+        start, size = 0, SLICE  # many rows a statement: each one gives the others' threads a turn
+        while start < len(lines):
+            while size > len(lines) - start:
+                size //= 2  # SQLite's driver keeps the statements that it has read, so there are to be few of them
+            rows = [row(line) for line in lines[start : start + size]]
+            start += size
             connection.exec_driver_sql(
                 _statement(connection, len(rows)), tuple([value for row in rows for value in row])
             )
