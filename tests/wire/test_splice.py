@@ -75,9 +75,9 @@ def test_an_escaped_key_is_known_by_its_decoded_name_and_written_plainly() -> No
     assert build(fields | {"model": "b"}) == b'{"model":"b"}'
 
 
-@given(st.dictionaries(TEXT, VALUES, min_size=1, max_size=4), st.data())
-def test_a_key_that_stands_twice_is_refused_where_nothing_else_is_between(value, data) -> None:
-    """Bodies as short as JSON can write them, with any number of bytes more or less for the one that is hidden."""
+@pytest.mark.parametrize("blank", ["", " ", "  ", "\n"])
+@given(value=st.dictionaries(TEXT, VALUES, min_size=1, max_size=4), data=st.data())
+def test_a_key_that_stands_twice_is_refused_whatever_is_between(blank: str, value, data) -> None:
     again = data.draw(st.sampled_from(sorted(value)))
     members = [*value.items(), (again, data.draw(VALUES))]
     written = ",".join(

@@ -140,9 +140,8 @@ MOST: Final = 1000  # models that are known, and kinds of records whose cells ar
 
 
 # bounds with the place of the sum before them, which is no bound
-_DURATION, _FIRST_TOKEN, _OVERHEAD, _ATTEMPTS, _TOKENS = (
-    (0.0, *family.bounds) for family in (DURATION, FIRST_TOKEN, OVERHEAD, ATTEMPTS, TOKENS)
-)
+_DURATION, _FIRST_TOKEN, _OVERHEAD = ((0.0, *family.bounds) for family in (DURATION, FIRST_TOKEN, OVERHEAD))
+_ATTEMPTS, _TOKENS = ((0, *map(int, family.bounds)) for family in (ATTEMPTS, TOKENS))
 
 
 class Levels(NamedTuple):
