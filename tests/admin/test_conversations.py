@@ -11,6 +11,7 @@ from sqlalchemy import insert, select
 
 from admin.office import Office
 from polymux.admin.conversations import delete_conversation, get_conversation, list_conversations
+from polymux.store.base import Unusable
 from polymux.store.keeper import Keeper
 from polymux.store.tables import AUDIT, CONVERSATIONS
 from store.test_conversations import NOW, ROWS
@@ -83,11 +84,24 @@ def test_one_is_deleted_for_good_and_noted(office: Archive) -> None:
     assert (note["actor"], note["action"], note["subject"]) == ("admin", "delete conversation", "req_6")
 
 
+def test_what_is_there_can_be_read_when_nothing_can_be_written(
+    office: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full() -> None:
+        raise Unusable("the disk is full")
+
+    monkeypatch.setattr(office.keeper, "flush", full)
+    assert office.ask(get_conversation, "req_1").status == 200
+    assert office.ask(get_conversation, "req_6").status == 404
+    monkeypatch.undo()
+
+
 @pytest.mark.parametrize(
     ("handler", "query", "rest", "status", "param"),
     [
         (list_conversations, "?limit=1001", "", 400, "limit"),
         (list_conversations, "?after=x", "", 400, "after"),
+        (list_conversations, "?after=nan~x", "", 400, "after"),
         (list_conversations, "?since=yesterday", "", 400, "since"),
         (list_conversations, "?user=ada", "", 400, "user"),
         (get_conversation, "", "nobody", 404, None),

@@ -22,6 +22,7 @@ RESULT: dict[str, Any] = {"role": "user", "content": [{"type": "tool_result", "t
         ({"model": "m", "messages": []}, "messages"),
         ({"model": "m", "messages": [USER], "temperature": "warm"}, "temperature"),
         ({"model": "m", "messages": [USER], "n": 1.5}, "n"),
+        ({"model": "m", "messages": [USER], "n": 129}, "n"),
         ({"model": "m", "messages": [USER], "stream_options": {}}, "stream_options"),
         ({"model": "m", "messages": [{"role": "tool", "tool_call_id": "c1"}]}, "messages.[0].role"),
         ({"model": "m", "messages": [CALL, USER]}, "messages.[1]"),

@@ -78,6 +78,7 @@ def test_embeddings() -> None:
         ("embeddings", {"input": []}, 400, "input"),
         ("embeddings", {"input": 5}, 400, "input"),
         ("embeddings", {"input": "a", "encoding_format": "int8"}, 400, "encoding_format"),
+        ("embeddings", {"input": "a", "dimensions": 10**12}, 400, "dimensions"),
     ],
 )
 def test_they_are_served_and_judged(path: str, body: dict[str, Any], status: int, param: str | None) -> None:

@@ -74,6 +74,8 @@ def test_good_values(name: str, value: Any, kept: Any) -> None:
         ("name", "x" * 101, "invalid_value"),
         ("name", "key_0123456789ab", "invalid_value"),
         ("name", "static-1", "invalid_value"),
+        ("name", "key 1", "invalid_value"),
+        ("name", "first-run key", "invalid_value"),
         ("name", None, "invalid_type"),
         ("name", 5, "invalid_type"),
         ("models", "gpt-4o", "invalid_type"),

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import select
 
@@ -131,6 +132,14 @@ def test_nothing_is_stored_that_is_to_be_taken_out(keeper: Keeper, database: Dat
     assert b"[email]" in everything
 
 
+def test_names_of_keys_and_tenants_stay_apart(keeper: Keeper, database: Database) -> None:
+    for who in ("ada@x.example", "bob@x.example"):
+        keeper.put(spoken(keeper, who, redactor=Redactor(["email"]), tenant=who, key_name=who, model=who))
+    keeper.flush()
+    found = [(row["tenant"], row["key_name"], row["model"]) for row in rows(database).values()]
+    assert found == [("ada@x.example", "ada@x.example", "[email]"), ("bob@x.example", "bob@x.example", "[email]")]
+
+
 def test_what_is_too_long_is_cut_and_said_to_be(keeper: Keeper, database: Database) -> None:
     keeper.put(spoken(keeper, "req_1", "long " * 10_000, max_size=2000))
     keeper.put(spoken(keeper, "req_2", "short", max_size=2000))
@@ -162,6 +171,25 @@ def test_what_cannot_be_cleaned_is_not_kept(
     assert list(rows(database)) == ["req_2"]
     assert keeper.lost == 1
     assert "could not be read, and is not kept: req_1" in caplog.text
+
+
+def test_what_cannot_be_written_is_not_in_the_way(
+    keeper: Keeper, database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    keeper.put(spoken(keeper, "req_1", status=2**64))
+    keeper.flush()
+    keeper.put(spoken(keeper, "req_2"))
+    keeper.flush()
+    assert list(rows(database)) == ["req_2"]
+    assert keeper.lost == 1
+    assert "1 conversations cannot be written, and are not kept: OverflowError" in caplog.text
+    assert "messages" not in caplog.text
+
+
+def test_a_request_that_cannot_be_read_is_told_to_be_cut(keeper: Keeper, database: Database) -> None:
+    keeper.put(msgspec.structs.replace(spoken(keeper), request=b'{"temperature": 1e400}'))
+    keeper.flush()
+    assert (rows(database)["req_1"]["request"], rows(database)["req_1"]["cut"]) == (None, True)
 
 
 def test_the_same_call_is_kept_once(keeper: Keeper, database: Database) -> None:

@@ -352,7 +352,7 @@ def test_records_are_kept_for_as_long_as_they_shall(tmp_path: Path, database: Da
         since = connection.execute(select(STATE.c.value).where(STATE.c.name == module.KEPT_FROM)).scalar()
     assert since is not None
     assert since % HOUR == 0
-    assert now - 6 * HOUR < since <= now - 5 * HOUR
+    assert now - 10 * HOUR < since <= now - 9 * HOUR
 
 
 def test_a_data_directory_that_is_gone_is_an_oserror(database: Database, tmp_path: Path) -> None:

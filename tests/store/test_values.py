@@ -101,6 +101,19 @@ def test_another_process_finds_it(memory: StoredMemory, database: Database, cloc
     other.close()
 
 
+def test_a_clock_that_is_set_back_makes_nothing_old(memory: StoredMemory, database: Database, clock: Clock) -> None:
+    memory.put("t", "a", b"1", SWEEP)
+    memory.flush()
+    clock.now -= 10 * SWEEP
+    other = StoredMemory(database, clock)
+    other.put("t", "a", b"2", SWEEP)
+    other.close()
+    assert load(memory, "t", "a") == b"2"
+    clock.now += 2 * SWEEP
+    memory.flush()
+    assert rows(database) == {}
+
+
 def test_what_is_not_there_is_not_asked_for_again_at_once(
     memory: StoredMemory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -134,6 +134,10 @@ def test_what_is_nested_too_deeply_is_left_out() -> None:
     assert "x@y.cc" not in str(EMAIL.json({"arguments": "[" * 900 + '"x@y.cc"' + "]" * 900}))
 
 
+def test_a_text_of_brackets_does_not_take_the_rest_with_it() -> None:
+    assert EMAIL.json({"a": "[" * 5000, "b": "x@y.cc"}) == {"a": TOO_DEEP, "b": "[email]"}
+
+
 @pytest.mark.parametrize(
     ("text", "fault"),
     [("/(/", "not a regular expression: "), ("/a*/", "matches the empty text"), ("/x{99999999999}/", "not a regular")],

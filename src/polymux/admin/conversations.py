@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from polymux.admin.api import Exchange, Front, Work, administrator, answer, asked, rows
 from polymux.admin.keys import ACTOR
 from polymux.admin.usage import moment_of
 from polymux.errors import Failure
+from polymux.store.base import Unusable
 from polymux.store.sums import END
 from polymux.store.talks import Conversation, ConversationList, Wanted
 
@@ -76,7 +78,8 @@ def _missing(id_: str) -> Failure:
 
 
 def _read(front: Front, work: Callable[[Connection], T]) -> T:
-    """Ask the database, when what has ended in this worker up to now is in it."""
-    front.keeper.flush()
+    """Ask the database, when what has ended in this worker up to now is in it, if it can be written."""
+    with suppress(Unusable):
+        front.keeper.flush()
     with front.database.connect() as connection:
         return work(connection)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 _NUMBERS: Final = ("temperature", "top_p", "presence_penalty", "frequency_penalty")
+_CHOICES: Final = 128  # at most
+_NUMBERS_OF_A_VECTOR: Final = 4096  # at most
 _INTEGERS: Final = ("max_tokens", "max_completion_tokens", "n", "seed", "top_logprobs")
 _ANTHROPIC_MEMBERS: Final = frozenset(
     (
@@ -63,6 +65,9 @@ def embeddings(body: Any) -> tuple[str, str, str] | None:
     given = body["input"]
     if given in ("", []) or not isinstance(given, str | list) or (isinstance(given, list) and "" in given):
         return "'$.input' is invalid.", "input", ""
+    size = body.get("dimensions")
+    if size is not None and not (isinstance(size, int) and 1 <= size <= _NUMBERS_OF_A_VECTOR):
+        return f"Invalid 'dimensions': expected a value from 1 to {_NUMBERS_OF_A_VECTOR}.", "dimensions", ""
     if body.get("encoding_format", "float") not in ("float", "base64"):
         return "encoding_format must be 'float' or 'base64'.", "encoding_format", "invalid_value"
     return None
@@ -84,6 +89,8 @@ def _wrong_types(body: dict[str, Any]) -> tuple[str, str, str] | None:
     for name in _INTEGERS:
         if body.get(name) is not None and (not isinstance(body[name], int) or isinstance(body[name], bool)):
             return f"Invalid type for '{name}': expected an integer.", name, "invalid_type"
+    if not 1 <= (body.get("n") or 1) <= _CHOICES:
+        return f"Invalid 'n': expected a value from 1 to {_CHOICES}.", "n", "integer_out_of_range"
     if body.get("stream_options") is not None and not body.get("stream"):
         return "The 'stream_options' parameter is only allowed when 'stream' is enabled.", "stream_options", ""
     return None

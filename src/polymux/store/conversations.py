@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from math import inf, nextafter
+from math import inf, isnan, nextafter
 from typing import Any, Final
 
 import msgspec
@@ -79,9 +79,12 @@ def _conditions(wanted: Wanted) -> Iterator[ColumnElement[bool]]:
 def _place(cursor: str) -> tuple[float, str]:
     at, _, id_ = cursor.partition("~")
     try:
-        return float(at), id_
+        moment = float(at)
     except ValueError:
         raise NoCursor(cursor) from None
+    if isnan(moment):
+        raise NoCursor(cursor)
+    return moment, id_
 
 
 def _whole(row: Mapping[Any, Any]) -> Conversation:

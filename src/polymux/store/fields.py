@@ -22,6 +22,7 @@ MOST: Final = 10**9  # of any limit
 OVERLAP: Final = 86400.0  # seconds in which a secret that was replaced is still good, unless told otherwise
 LATEST: Final = 253402300799  # the last second of the year 9999
 _ID: Final = re.compile(r"(key_[0-9a-f]{12}|static-[0-9]+|first-run)")  # what a name must not be taken for
+_GIVEN: Final = re.compile(r"(key [0-9]+|first-run key)")  # names of keys that are not in the database
 _NAME: Final = re.compile(r"\S(.{0,98}\S)?")
 _GLOB: Final = re.compile(r"\S{1,512}")
 _MONEY: Final = re.compile(r"[0-9]{1,12}(\.[0-9]{1,12})?")
@@ -96,7 +97,7 @@ def _limit(what: str) -> Field:
 
 
 def _name(value: str, now: float) -> object:
-    if is_id(value):
+    if is_id(value) or _GIVEN.fullmatch(value):
         raise ValueError(value)
     return text("", _NAME).convert(value)
 
@@ -146,7 +147,11 @@ def _flag(value: bool, now: float) -> bool:
 
 FIELDS: Final[Mapping[str, Field]] = MappingProxyType(
     {
-        "name": Field((str,), "a name of 1 to 100 characters, not in the form of a key's id", _name),
+        "name": Field(
+            (str,),
+            "a name of 1 to 100 characters, not in the form of a key's id, nor 'key 1' as in the configuration",
+            _name,
+        ),
         "models": Field((list,), "a list of model names, which may hold * and ?", _models),
         "rpm": _limit("requests per minute"),
         "tpm": _limit("tokens per minute"),

@@ -158,8 +158,15 @@ class Keeper:
 
     def _write(self) -> None:
         if self._rows:
-            with self._database.begin() as connection:
-                insert_new(connection, CONVERSATIONS, self._rows)
+            try:
+                with self._database.begin() as connection:
+                    insert_new(connection, CONVERSATIONS, self._rows)
+            except Unusable:
+                raise
+            except Exception as error:  # whatever it is, it would be in the way of all that come after them
+                self._failed += len(self._rows)
+                count, kind = len(self._rows), type(error).__name__  # its words may hold what was said
+                log.error("%d conversations cannot be written, and are not kept: %s", count, kind)
             self._rows = []
 
     def _sweep(self) -> None:
@@ -190,12 +197,13 @@ def row_of(spoken: Spoken) -> Row:
     said = {"request": decoded(spoken.request), "response": response, "notes": [*spoken.notes]}
     short, cut = trimmed({name: without_media(one) for name, one in said.items()}, keeping.max_size)
     body, more = trimmed({name: clean.json(one) for name, one in (short or {}).items()}, keeping.max_size)
-    names = ("key_id", "key_name", "tenant", "model", "provider", "upstream_model")
+    names = ("model", "upstream_model")  # the clients' to invent
     counts = ("input_tokens", "output_tokens", "cached_tokens", "reasoning_tokens")
-    same = ("id", "at", "surface", "status", "error_code", "stream", "parent_id", *counts)
+    who = ("key_id", "key_name", "tenant", "provider")  # in the operator's words, by which conversations are found
+    same = ("id", "at", "surface", "status", "error_code", "stream", "parent_id", *who, *counts)
     return {
         **{name: getattr(record, name) for name in same},
         **{name: clean.name(getattr(record, name)) for name in names},
-        "cut": cut or more or spoken.cut,
+        "cut": cut or more or spoken.cut or (said["request"] is None and spoken.request != b""),
         "body": msgspec.json.encode(body or dict.fromkeys(said)).decode(),
     }

@@ -18,7 +18,7 @@ from fcntl import LOCK_EX, LOCK_NB, flock
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import Connection, bindparam, delete, select
+from sqlalchemy import Connection, bindparam, delete, func, select
 from sqlalchemy.exc import IntegrityError
 
 from polymux.store.base import Unusable
@@ -41,6 +41,7 @@ KEPT_FROM: Final = "records_from"  # the row of `state`: there are no records be
 SWEEP: Final = 600.0  # seconds between two looks for records that are too old
 SWEPT: Final = 2000  # records of a transaction
 _KNOWN: Final = select(RECORDS.c.id).where(RECORDS.c.id.in_(bindparam("ids", expanding=True)))
+_LAST_OLD: Final = select(func.max(RECORDS.c.at)).where(RECORDS.c.at < bindparam("before"))
 _OLD: Final = select(RECORDS.c.seq).where(RECORDS.c.at < bindparam("before")).limit(SWEPT)
 
 log = logging.getLogger("polymux")
@@ -291,7 +292,9 @@ class Shipper:
         before = int(now - self._retention) // HOUR * HOUR
         with self._database.begin() as connection:  # first: sums of parts of those hours cannot be made from now on
             kept = connection.execute(select(STATE.c.value).where(STATE.c.name == KEPT_FROM)).scalar() or 0
-            upsert(connection, STATE, [{"name": KEPT_FROM, "value": max(before, kept)}])
+            last = connection.execute(_LAST_OLD, {"before": before}).scalar()
+            if last is not None:  # not `before`: a clock that is ahead would spoil the sums of what is yet to come
+                upsert(connection, STATE, [{"name": KEPT_FROM, "value": max(int(last) // HOUR * HOUR + HOUR, kept)}])
         while not self._closing.is_set():
             with self._database.begin() as connection:
                 found = list(connection.execute(_OLD, {"before": before}).scalars())

@@ -20,7 +20,8 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Talk(msgspec.Struct, frozen=True):
-    """A conversation, but for what was said. Members as in a usage record. cut: parts were left out for its size."""
+    """A conversation, but for what was said. Members as in a usage record. cut: parts were left out, for its size or
+    because they could not be read."""
 
     id: str
     at: float

@@ -24,6 +24,7 @@ from polymux.store.tables import MEMORY
 AT_HAND: Final = 10_000  # values
 ROOM: Final = 64 * 1024 * 1024  # bytes of all values at hand
 FRESH: Final = 5.0  # seconds for which what is at hand is taken as it is
+AHEAD: Final = 2 * FRESH  # what is fresh for longer, was read before the clock was set back
 EVERY: Final = 0.2  # seconds between two writes
 SWEEP: Final = 60.0  # seconds between two looks for what has expired
 
@@ -115,7 +116,7 @@ class StoredMemory:
             held = self._unwritten.get(place)
             if held is None:
                 held = self._held.get(place)
-                if held is None or now >= held.fresh:
+                if held is None or not 0 < held.fresh - now < AHEAD:
                     return None
                 self._held.move_to_end(place)
         return held if now < held.until else held._replace(value=None)
@@ -139,7 +140,7 @@ class StoredMemory:
         held = _Held(row.value, row.expires_at, fresh) if row else _Held(None, 0.0, fresh)
         with self._lock:
             newer = self._held.get(place)
-            if newer is not None and newer.fresh > fresh:  # it was put while we were reading
+            if newer is not None and 0 < newer.fresh - fresh < AHEAD:  # it was put while we were reading
                 held = newer
             else:
                 self._held.put(place, held)
@@ -170,7 +171,7 @@ class StoredMemory:
 
     def _store(self, changes: Mapping[Place, _Held]) -> None:
         now = self._clock()
-        sweeps = now >= self._swept + SWEEP
+        sweeps = not 0 <= now - self._swept < SWEEP
         if not changes and not sweeps:
             return
         kept = [

@@ -191,9 +191,14 @@ class Redactor:
         return value
 
     def _leaf(self, text: str, name: str) -> str:
-        if text[:64].lstrip()[:1] in ("{", "[") and (inner := _decoded(text)) is not None:
-            clean = self._value(inner, name)
-            return text if clean == inner else msgspec.json.encode(clean).decode()
+        if text[:64].lstrip()[:1] in ("{", "["):
+            try:
+                inner = _decoded(text)
+            except RecursionError:
+                return TOO_DEEP
+            if inner is not None:
+                clean = self._value(inner, name)
+                return text if clean == inner else msgspec.json.encode(clean).decode()
         lead = f"{name}: "
         masked = mask(lead + text)  # a name may make a secret of what it names
         return self.text(masked[len(lead) :] if masked.startswith(lead) else text)
@@ -257,7 +262,7 @@ def _blob(kind: str, size: int) -> str:
 
 
 def _decoded(text: str) -> Any:
-    """The object or list that a text is as JSON, if it is."""
+    """The object or list that a text is as JSON, if it is. Raises RecursionError."""
     try:
         value = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError):
