@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from polymux.adapters import METHODS, Own, Unfit, faults, load
 from polymux.errors import Failure, Truncated
@@ -15,7 +16,7 @@ from polymux.providers.base import Adapter, Asked, Reader, Stopping
 from polymux.providers.dialects import DIALECTS
 from polymux.providers.fates import FORWARDED, PARAMETERS
 from polymux.providers.openai import OpenAI
-from polymux.schema.chat import ChatRequest
+from polymux.schema.chat import AnswerMessage, ChatRequest, ChatResponse, Choice
 from polymux.types import Deployment, WireRequest
 
 TO = Deployment("p/m", "p", "m", "corp:Corp", "https://corp.example")
@@ -157,6 +158,104 @@ def test_it_is_named_when_it_fails(caplog: pytest.LogCaptureFixture) -> None:
     assert "IndexError: sk-secret" in caplog.text
     assert all(record.levelno == logging.ERROR for record in caplog.records)
     assert len(caplog.records) == 4
+
+
+class Giving(OpenAI):
+    """Each of its methods gives something else than the contract says."""
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def flow(self, request: ChatRequest, asked: Asked) -> Any:
+        yield from ()
+        return self.given
+
+    def read(self, body: bytes, asked: Asked) -> Any:
+        return self.given
+
+    def reader(self, asked: Asked) -> Any:
+        return GivingReader(self.given)
+
+    def failure(self, status: int, headers: Any, body: bytes) -> Any:
+        return self.given
+
+    def models(self, to: Deployment) -> Any:
+        return self.given
+
+    def read_models(self, body: bytes) -> Any:
+        return self.given
+
+    def stop(self, asked: Asked) -> Any:
+        return self.given
+
+
+class GivingReader:
+    done = False
+    usage = None
+
+    def __init__(self, given: Any) -> None:
+        self.given = given
+
+    def feed(self, event: str, data: bytes) -> Any:
+        return self.given
+
+    def close(self) -> Any:
+        self.usage = self.given
+        return []
+
+
+ASKED = Asked("m", 7, TO)
+REQUEST = WireRequest("POST", "https://corp.example", ())
+
+
+@pytest.mark.parametrize(
+    ("given", "use"),
+    [
+        (None, lambda own: next(own.flow(ChatRequest("m", []), ASKED))),
+        (replace(REQUEST, headers=("a", "b")), lambda own: next(own.flow(ChatRequest("m", []), ASKED))),
+        (replace(REQUEST, body="text"), lambda own: next(own.flow(ChatRequest("m", []), ASKED))),
+        (replace(REQUEST, dropped=(1,)), lambda own: next(own.flow(ChatRequest("m", []), ASKED))),
+        (replace(REQUEST, framing="whole"), lambda own: next(own.flow(ChatRequest("m", [], stream=True), ASKED))),
+        ({"choices": []}, lambda own: own.read(b"", ASKED)),
+        (ChatResponse("r", 7, "m", [Choice(0, AnswerMessage(content=5))]), lambda own: own.read(b"", ASKED)),  # type: ignore[arg-type]  # what a user may well write
+        (None, lambda own: own.reader(ASKED).feed("", b"")),
+        (iter([]), lambda own: own.reader(ASKED).feed("", b"")),
+        (["text"], lambda own: own.reader(ASKED).feed("", b"")),
+        ([3, 2], lambda own: own.reader(ASKED).close()),
+        (None, lambda own: own.failure(500, {}, b"")),
+        (None, lambda own: own.models(TO)),
+        (None, lambda own: own.read_models(b"")),
+        ("names", lambda own: own.read_models(b"")),
+        ([1], lambda own: own.read_models(b"")),
+    ],
+)
+def test_what_is_not_of_the_contract_is_its_failure(given: Any, use: Any) -> None:
+    with pytest.raises(Failure, match=r"^the adapter corp:Corp is wrong: \w+ gave "):
+        use(Own("corp:Corp", Giving(given)))
+
+
+@pytest.mark.parametrize("flow", [REQUEST, None])
+def test_a_flow_that_is_none_is_its_failure(flow: Any) -> None:
+    class Answering(OpenAI):
+        def flow(self, request: ChatRequest, asked: Asked) -> Any:
+            return flow
+
+    with pytest.raises(Failure, match="the adapter corp:Corp is wrong: flow is no generator"):
+        next(Own("corp:Corp", Answering()).flow(ChatRequest("m", []), ASKED))
+
+
+def test_a_flow_that_yields_anything_else_is_its_failure() -> None:
+    class Asking(OpenAI):
+        def flow(self, request: ChatRequest, asked: Asked) -> Any:
+            yield "what?"
+
+    with pytest.raises(Failure, match="is wrong: flow gave str, expected WireRequest"):
+        next(Own("corp:Corp", Asking()).flow(ChatRequest("m", []), ASKED))
+
+
+def test_who_stops_is_not_in_the_way_of_who_leaves(caplog: pytest.LogCaptureFixture) -> None:
+    assert Own("corp:Corp", Giving("https://corp.example/stop")).stop(ASKED) is None
+    assert "is wrong: stop gave str, expected WireRequest" in caplog.text
 
 
 def test_what_the_contract_lets_it_raise_passes() -> None:

@@ -10,26 +10,35 @@ import importlib
 import inspect
 import logging
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from polymux.errors import Failure, Truncated
 from polymux.functions.trace import OURS, trace
-from polymux.providers.base import Adapter, Asked, Flow, Reader, Stopping
+from polymux.providers.base import Adapter, Asked, Flow, Reader, Recall, Stopping
 from polymux.providers.fates import PARAMETERS, Column, Fate
 from polymux.schema.chat import ChatRequest, ChatResponse, Chunk, TokenUsage
+from polymux.surfaces.stream import DECODERS
 from polymux.types import Deployment, WireRequest
 
 METHODS: Final = ("flow", "read", "reader", "failure", "models", "read_models")
 _SHOWN: Final = 3  # parameters without a fate that are named
+
+T = TypeVar("T")
 
 log = logging.getLogger("polymux")
 
 
 class Unfit(Exception):
     """A class that cannot be used; the message says why."""
+
+
+class _Wrong(Exception):
+    """What a method gives is not what the contract says."""
 
 
 def load(spec: str) -> Adapter:
@@ -102,14 +111,33 @@ def _named(spec: str) -> Iterator[None]:
         yield
     except (Failure, Truncated, RecursionError):
         raise
+    except _Wrong as error:
+        log.error("the adapter %s is wrong: %s", spec, error)
+        raise Failure("upstream_unavailable", f"the adapter {spec} is wrong: {error}") from None
     except Exception as error:
         log.error("the adapter %s failed:\n%s", spec, trace(error))
         text = f"the adapter {spec} failed with {type(error).__name__}; the gateway's log has the details"
         raise Failure("upstream_unavailable", text) from None
 
 
+def _right(value: Any, kind: type[T], who: str) -> T:
+    """What a method gave, of this kind all the way down (a list that shall be a tuple is one). Raises `_Wrong`."""
+    if not isinstance(value, kind):
+        raise _Wrong(f"{who} gave {type(value).__name__}, expected {kind.__name__}")
+    try:
+        return msgspec.convert(msgspec.to_builtins(value, builtin_types=(bytes,)), kind, builtin_types=(bytes,))
+    except (msgspec.ValidationError, TypeError) as error:
+        raise _Wrong(f"{who} gave {kind.__name__} with something wrong in it: {error}") from None
+
+
+def _all(values: Any, kind: type[T], who: str) -> Sequence[T]:
+    if not isinstance(values, list | tuple):
+        raise _Wrong(f"{who} gave {type(values).__name__}, expected a list of {kind.__name__}")
+    return [_right(value, kind, who) for value in values]
+
+
 class Own:
-    """Implements `Adapter` and `Stopping` by an adapter of the user's."""
+    """Implements `Adapter` and `Stopping` by an adapter of the user's, and looks at all that it gives."""
 
     def __init__(self, spec: str, inner: Adapter) -> None:
         self.spec, self._inner = spec, inner
@@ -120,11 +148,23 @@ class Own:
 
     def flow(self, request: ChatRequest, asked: Asked) -> Flow:
         with _named(self.spec):
-            return (yield from self._inner.flow(request, asked))
+            flow, sent = self._inner.flow(request, asked), None
+            if not isinstance(flow, Generator):
+                raise _Wrong("flow is no generator; where it has nothing to prepare, it begins with: yield from ()")
+            while True:
+                try:
+                    wanted = flow.send(sent)
+                except StopIteration as stop:
+                    main = _right(stop.value, WireRequest, "flow")
+                    break
+                sent = yield wanted if isinstance(wanted, Recall) else _right(wanted, WireRequest, "flow")
+            if request.stream and main.framing not in DECODERS:
+                raise _Wrong(f"flow gave the framing {main.framing!r}, expected one of {', '.join(DECODERS)}")
+            return main
 
     def read(self, body: bytes, asked: Asked) -> ChatResponse:
         with _named(self.spec):
-            return self._inner.read(body, asked)
+            return _right(self._inner.read(body, asked), ChatResponse, "read")
 
     def reader(self, asked: Asked) -> Reader:
         with _named(self.spec):
@@ -132,39 +172,50 @@ class Own:
 
     def failure(self, status: int, headers: Mapping[str, str], body: bytes) -> Failure:
         with _named(self.spec):
-            return self._inner.failure(status, headers, body)
+            failure = self._inner.failure(status, headers, body)
+            if not isinstance(failure, Failure):
+                raise _Wrong(f"failure gave {type(failure).__name__}, expected Failure")
+            return failure
 
     def models(self, to: Deployment) -> WireRequest:
         with _named(self.spec):
-            return self._inner.models(to)
+            return _right(self._inner.models(to), WireRequest, "models")
 
     def read_models(self, body: bytes) -> Sequence[str]:
         with _named(self.spec):
-            return self._inner.read_models(body)
+            return _all(self._inner.read_models(body), str, "read_models")
 
     def stop(self, asked: Asked) -> WireRequest | None:
-        with _named(self.spec):
-            return self._inner.stop(asked) if isinstance(self._inner, Stopping) else None
+        """A failure here is only logged: whoever stops has left, or is about to tell another one."""
+        try:
+            with _named(self.spec):
+                request = self._inner.stop(asked) if isinstance(self._inner, Stopping) else None
+                return None if request is None else _right(request, WireRequest, "stop")
+        except (Failure, Truncated, RecursionError):
+            return None
 
 
 class OwnReader:
-    """Implements `Reader` by a reader of the user's."""
+    """Implements `Reader` by a reader of the user's. What it tells of itself is asked once for each event."""
 
     def __init__(self, spec: str, inner: Reader) -> None:
         self._spec, self._inner = spec, inner
-
-    @property
-    def done(self) -> bool:
-        return self._inner.done
-
-    @property
-    def usage(self) -> TokenUsage | None:
-        return self._inner.usage
+        self.done = False
+        self.usage: TokenUsage | None = None
+        self._look()
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         with _named(self._spec):
-            return self._inner.feed(event, data)
+            chunks = _all(self._inner.feed(event, data), Chunk, "feed")
+            self._look()
+            return chunks
 
     def close(self) -> Sequence[Chunk]:
         with _named(self._spec):
-            return self._inner.close()
+            chunks = _all(self._inner.close(), Chunk, "close")
+            self._look()
+            return chunks
+
+    def _look(self) -> None:
+        self.done, usage = bool(self._inner.done), self._inner.usage
+        self.usage = None if usage is None else _right(usage, TokenUsage, "usage")

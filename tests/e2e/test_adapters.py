@@ -113,7 +113,7 @@ def test_its_own_failure_is_told_by_its_name(corp: tuple[str, list[dict[str, Any
         assert "the adapter corp:Corp failed with KeyError" in answer.json()["error"]["message"]
         assert gateway.chat("corp/sage-2").status == 200
         gateway.stop()
-        assert "KeyError: 'tokens'" in gateway.log()
+        assert gateway.said("KeyError: 'tokens'")
 
 
 def test_its_models_are_listed(corp: tuple[str, list[dict[str, Any]]]) -> None:

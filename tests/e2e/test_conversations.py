@@ -186,7 +186,7 @@ def test_what_a_function_logs_and_whom_it_asks(keeping: Gateway, upstream: Upstr
     kept = admin(keeping, f"conversations/{outer['id']}").json()
     assert kept["notes"] == ['heard [email] {"order":"[redacted]"}']
     assert kept["request"]["messages"][0]["content"] == "order [redacted] of [email]"
-    assert 'heard alice@example.com {"order":"ACME-4711"}' in keeping.log()
+    assert keeping.said('heard alice@example.com {"order":"ACME-4711"}')
 
 
 # ---- what ends badly ---------------------------------------------------------------------------------------------

@@ -205,7 +205,7 @@ def test_with_a_full_disk_requests_go_on_and_are_recorded_later(upstream: Upstre
         ids.append(gateway.chat("echo").headers["x-request-id"])
         assert told(gateway, "usage")["data"][0]["requests"] == len(ids)
         gateway.stop()
-        assert "usage records are written again; 0 were lost" in gateway.log()
+        assert gateway.said("usage records are written again; 0 were lost")
     check(data, ids)
 
 
@@ -251,7 +251,7 @@ def test_a_damaged_journal_is_moved_as_far_as_it_is_good(upstream: Upstream, tmp
     with start(upstream, data) as gateway:
         assert told(gateway, "usage")["data"][0]["requests"] == 3
         gateway.stop()
-        assert f"{path}: what stands at byte {len(lines[0]) + 1} is no usage record" in gateway.log()
+        assert gateway.said(f"{path}: what stands at byte {len(lines[0]) + 1} is no usage record")
 
 
 # ---- clocks ------------------------------------------------------------------------------------------------------

@@ -30,7 +30,9 @@ def nobody() -> str:
         ("gpt-4o:latest", "here it is called 'gpt-4o'"),
         ("gpt-4o-mni", "the closest names are 'gpt-4o-mini'"),
         ("Dead/llama3", "here it is called 'dead/llama3'"),
-        ("nothing-like-it", "GET /v1/models lists what there is"),
+        ("nothing-like-it", "no list has it; it may be called 'dead/nothing-like-it'"),
+        ("daed/llama3", "no list has it; it may be called 'dead/llama3'"),
+        ("other/llama3", "GET /v1/models lists what there is"),
     ],
 )
 def test_a_provider_that_is_down_stops_nothing_and_a_wrong_name_hears_of_the_right_one(name: str, words: str) -> None:

@@ -72,7 +72,7 @@ def test_a_reload_swaps_what_is_served(fresh: Gateway) -> None:
     assert models(fresh) == {"two", "three", "echo", "meow"}
     assert fresh.chat("two").status == 200
     assert fresh.chat("one").status == 404
-    assert "polymux: reloaded: 4 models, 1 worker\n" in fresh.log()
+    assert fresh.said("polymux: reloaded: 4 models, 1 worker\n")
 
 
 def test_a_reload_by_signal(fresh: Gateway) -> None:
@@ -96,7 +96,7 @@ def test_what_needs_a_restart_is_named(fresh: Gateway) -> None:
     # the command line gives the port of the tests, so that of the file has no say
     assert data["needs_restart"] == ["server.workers", "ledger.fsync"]
     assert fresh.chat("one").status == 413, "the rest holds at once"
-    assert "a change of server.workers, ledger.fsync needs a restart" in fresh.log()
+    assert fresh.said("a change of server.workers, ledger.fsync needs a restart")
     write(fresh, settings("one"))
     assert reload(fresh).json()["data"]["needs_restart"] == [], "it is compared with what runs"
 
@@ -122,8 +122,8 @@ def test_faults_keep_what_is_served_and_are_all_told(fresh: Gateway, by: str) ->
         assert all("polymux.toml:" in fault for fault in error["faults"])
         for fault in error["faults"]:
             assert fault in error["message"]
-            assert fault in fresh.log()
-    assert 'did you mean "deployments"' in fresh.log()
+            assert fresh.said(fault)
+    assert fresh.said('did you mean "deployments"')
     assert models(fresh) == {"one", "echo", "meow"}
     write(fresh, settings("two"))
     assert reload(fresh).status == 200

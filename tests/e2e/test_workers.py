@@ -103,7 +103,7 @@ def journals(gateway: Gateway) -> dict[str, list[str]]:
 
 def test_one_banner_and_all_of_them_serve(crew: Gateway) -> None:
     assert crew.log().count("is running at") == 1
-    assert f"  workers {WORKERS}\n" in crew.log()
+    assert crew.said(f"  workers {WORKERS}\n")
     assert len(children(crew)) == WORKERS
     assert crowd(crew, 300) == [200] * 300
     served = {name: lines for name, lines in journals(crew).items() if lines}
@@ -224,7 +224,7 @@ def test_a_worker_that_dies_is_replaced(crew: Gateway) -> None:
     victim = min(before)
     os.kill(victim, signal.SIGKILL)
     wait(crew, lambda: "another worker was started in its place" in crew.log())
-    assert f"(pid {victim}) was ended by SIGKILL" in crew.log()
+    assert crew.said(f"(pid {victim}) was ended by SIGKILL")
     after = children(crew)
     assert len(after) == WORKERS
     assert before - after == {victim}

@@ -10,6 +10,7 @@ import pytest
 
 from polymux.providers.anthropic import Anthropic
 from polymux.providers.base import Asked, Recall
+from polymux.providers.replay import RECENT
 from polymux.schema.chat import ChatRequest
 from polymux.types import Deployment, WireRequest
 
@@ -102,3 +103,10 @@ def test_a_stream_that_breaks_leaves_nothing_behind() -> None:
     assert now.remembered == {}
     reader.feed("", b'{"type":"message_stop"}')
     assert list(now.remembered) == [NAME]
+
+
+def test_the_last_answers_are_looked_for_however_many_a_client_claims() -> None:
+    call = {"type": "function", "function": {"name": "f", "arguments": "{}"}}
+    turns = [{"role": "assistant", "tool_calls": [call | {"id": f"toolu_h7Tq{n:04}"}]} for n in range(RECENT + 9)]
+    names, _ = ask({"role": "user", "content": "Hi"}, *turns)
+    assert [name.rpartition("_")[2] for name in names] == [f"h7Tq{n:04}" for n in range(9, RECENT + 9)]

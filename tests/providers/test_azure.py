@@ -103,6 +103,13 @@ def test_a_chat_is_asked_at_either_address(members: Json, url: str) -> None:
     assert stop.value.value.url == url
 
 
+@pytest.mark.parametrize("model", [".", ".."])
+def test_a_name_is_no_way_to_another_address(model: str) -> None:
+    with pytest.raises(Failure) as found:
+        Azure().relay(call(), to(model=model, api_version="2024-10-21"))
+    assert found.value.kind == "model_not_found"
+
+
 def test_embeddings_are_asked_there_too() -> None:
     with pytest.raises(StopIteration) as stop:
         next(Azure().embed(EmbeddingRequest("public", "a"), Asked("public", 1, to(api_version="2024-10-21"))))
@@ -161,9 +168,10 @@ def test_what_is_said_of_the_prompt_goes_with_the_first_chunk(size: int) -> None
     assert lane.usage == Usage(8, 3)
 
 
+@pytest.mark.parametrize("before", [(PROMPT,), ()], ids=["after the prompt's", "alone"])
 @pytest.mark.parametrize("size", [1, 100, 1 << 20])
-def test_what_is_said_later_has_a_chunks_shape(size: int) -> None:
-    data = sse(PROMPT, chunk("Hel"), LATE, chunk("lo"), chunk(finish="stop"), LATE) + b"data: [DONE]\n\n"
+def test_what_is_said_later_has_a_chunks_shape(size: int, before: tuple[Json, ...]) -> None:
+    data = sse(*before, chunk("Hel"), LATE, chunk("lo"), chunk(finish="stop"), LATE) + b"data: [DONE]\n\n"
     events, _ = relayed(data, size)
     assert all(SHARED.items() <= event.items() for event in events)
     deltas = [choice["delta"] for event in events for choice in event["choices"]]

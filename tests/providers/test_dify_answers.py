@@ -18,7 +18,7 @@ from polymux.types import App, Deployment
 Json = Any
 
 COMMON = {"task_id": "t", "message_id": "m", "conversation_id": "c"}
-END = ("message_end", {"metadata": {}})
+END: tuple[str, Json] = ("message_end", {"metadata": {}})
 
 
 def asked_of(stream: bool, kind: str = "chat", output: str = "") -> Asked:
@@ -188,3 +188,21 @@ def test_what_an_error_means(status: int, code: Json, kind: str) -> None:
 
 def test_a_code_that_is_none_is_not_passed_on() -> None:
     assert failure_of(400, {}, b'{"code":"Sk-1 x","message":"x"}').code is None
+
+
+@pytest.mark.parametrize(
+    ("usage", "counts"),
+    [
+        ({"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 6}, (3, 2, 6)),
+        ({"prompt_tokens": 3.0, "completion_tokens": None}, (3, 0, 3)),
+        ({"total_tokens": None}, None),
+        ({}, None),
+        (None, None),
+    ],
+)
+def test_odd_usage_does_not_spoil_the_answer(usage: Json, counts: tuple[int, int, int] | None) -> None:
+    reader = Reader(asked_of(True))
+    for event in ({"event": "message", "answer": "Hi"}, {"event": "message_end", "metadata": {"usage": usage}}):
+        reader.feed("", json.dumps(COMMON | event).encode())
+    assert reader.done
+    assert (reader.usage and msgspec.structs.astuple(reader.usage)[:3]) == counts

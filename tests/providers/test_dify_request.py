@@ -59,6 +59,7 @@ def test_the_next_turn_finds_what_the_last_one_left() -> None:
     [
         [{"role": "user", "content": [{"type": "text", "text": "Hi"}]}, HELLO],
         [{"role": "user", "content": "Hi\n"}, {"role": "assistant", "content": " Hello! "}],
+        [HI, {"role": "assistant", "content": "<think>\nA greeting.\n</think>\n\nHello!"}],
         [HI, {**HELLO, "reasoning_content": "hm", "annotations": [], "refusal": None}],
         [HI, {"role": "assistant", "content": [{"type": "text", "text": "Hello!"}]}],
     ],
@@ -76,18 +77,25 @@ def test_the_form_of_a_message_does_not_matter(same: Json) -> None:
         turn(HI, HELLO, ON, HELLO, ON),
         turn({**HI, "content": "HiHello!"}, {**HELLO, "content": ""}, ON),
         turn({**HI, "role": "system"}, HELLO, ON),
+        turn({**HI, "content": "<think></think>Hi"}, HELLO, ON),
         turn(image(PNG), HELLO, ON),
         turn(HI, {**HELLO, "tool_calls": [CALL]}, ON),
         turn(HI, HELLO, ON, user="alice"),
+        turn(HI, HELLO, ON, metadata={"customer": "alice"}),
         turn(HI, HELLO, ON, safety_identifier="alice"),
         turn(HI, HELLO, ON, caller="key-2"),
         turn(HI, HELLO, ON, provider="other"),
         turn(HI, HELLO, ON, kind="chatflow"),
     ],
-    ids=range(13),
+    ids=range(15),
 )
 def test_any_other_history_owner_or_app_has_another_name(other: Turn) -> None:
     assert other.before.name() != turn(HI, HELLO, ON).before.name()
+
+
+def test_the_order_of_variables_does_not_matter() -> None:
+    one, other = {"customer": "alice", "tone": "warm"}, {"tone": "warm", "customer": "alice"}
+    assert turn(HI, HELLO, ON, metadata=one).before.name() == turn(HI, HELLO, ON, metadata=other).before.name()
 
 
 def test_another_image_is_another_history() -> None:

@@ -70,6 +70,26 @@ def test_usage_without_a_total_does_not_count() -> None:
     assert (chunks[-1].usage.prompt_tokens, chunks[-1].usage.total_tokens) == (3, 5)
 
 
+def test_usage_without_any_total_is_the_last_that_came() -> None:
+    pieces = [{"usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": n}} for n in (1, 2)]
+    usage = read({**TEXT, **pieces[0]}, pieces[1])[-1].usage
+    assert usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (3, 2, 5)
+
+
+@pytest.mark.parametrize("usage", ["none", [1], {"totalTokenCount": "many"}, {"totalTokenCount": 2.5}])
+def test_usage_that_cannot_be_read_costs_no_text(usage: Any) -> None:
+    chunks = read({**TEXT, "usageMetadata": usage})
+    assert text_of(chunks) == "hi"
+    assert not any(chunk.usage for chunk in chunks)
+
+
+def test_choices_of_a_whole_answer_are_in_order() -> None:
+    body = {"candidates": [{**TEXT["candidates"][0], "index": n} for n in (2, 0, 1)]}
+    answer = ADAPTER.read(json.dumps(body).encode(), Asked("m", 7, TO))
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+
+
 def test_counts_are_never_negative() -> None:
     usage = read({**TEXT, "usageMetadata": {"promptTokenCount": -3, "totalTokenCount": -5}})[-1].usage
     assert usage
@@ -103,12 +123,35 @@ def test_an_event_that_cannot_be_read_is_left_out_and_counted(data: bytes) -> No
         ADAPTER.read(data, Asked("m", 7, TO))
 
 
-@pytest.mark.parametrize("error", [{"code": "429"}, {"message": "x"}, {"code": True}, {"code": 429, "details": "x"}])
+@pytest.mark.parametrize(
+    "error", ["x", ["x"], {"code": "429"}, {"message": "x"}, {"code": True}, {"code": 429, "details": "x"}]
+)
 def test_an_error_of_any_shape_is_one(error: Any) -> None:
     with pytest.raises(Failure) as caught:
         read({"error": error})
-    assert caught.value.kind == ("upstream_rate_limited" if error.get("code") == 429 else "upstream_unavailable")
+    limited = isinstance(error, dict) and error.get("code") == 429
+    assert caught.value.kind == ("upstream_rate_limited" if limited else "upstream_unavailable")
     assert caught.value.message
+
+
+def test_an_error_in_a_few_words_is_told() -> None:
+    with pytest.raises(Failure, match="overloaded"):
+        read({"error": "overloaded"})
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"details": 7},
+        {"details": ["x", None, {"reason": ["q"], "retryDelay": 5, "@type": 5}]},
+        {"status": {"a": 1}, "code": []},
+        {"status": ["x"]},
+    ],
+)
+@pytest.mark.parametrize("status", [400, 429, 500])
+def test_an_error_of_odd_members_is_one_too(status: int, error: Any) -> None:
+    kinds = {400: "upstream_rejected", 429: "upstream_rate_limited", 500: "upstream_unavailable"}
+    assert ADAPTER.failure(status, {}, json.dumps({"error": error}).encode()).kind == kinds[status]
 
 
 @pytest.mark.parametrize(
@@ -156,6 +199,17 @@ def test_a_signature_is_remembered_when_it_comes() -> None:
     event = {"candidates": [{"content": {"parts": [part]}}]}
     ADAPTER.reader(asked).feed("", json.dumps(event).encode())
     assert asked.remembered == {"gemini:g:sig:x": b"AA=="}
+
+
+def test_calls_of_answers_without_ids_are_not_taken_for_each_other() -> None:
+    """Those of one second, to one tenant: each has its own signature."""
+    found: set[str] = set()
+    for signature in ("AA==", "BB=="):
+        part = {"functionCall": {"name": "f"}, "thoughtSignature": signature}
+        asked = Asked("m", 7, TO)
+        ADAPTER.reader(asked).feed("", json.dumps({"candidates": [{"content": {"parts": [part]}}]}).encode())
+        found |= set(asked.remembered)
+    assert len(found) == 2
 
 
 # ---- embeddings, models ------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from tests.providers.gemini_rules import json_schema_faults, schema_faults
 
 from polymux.errors import Failure
-from polymux.providers.gemini_schema import convert, convert_parameters
+from polymux.providers.gemini_schema import Allowance, convert, convert_parameters
 
 Json = dict[str, Any]
 
@@ -37,17 +37,17 @@ def obj(**properties: Any) -> Json:
 
 
 def wide(schema: Json) -> Json:
-    return convert(schema, wide=True)[0]
+    return convert(schema, Allowance(), wide=True)[0]
 
 
 def narrow(schema: Json) -> Json:
-    return convert(schema, wide=False)[0]
+    return convert(schema, Allowance(), wide=False)[0]
 
 
 def faults(schema: Json) -> list[str]:
     """What is wrong with both forms of a schema of parameters."""
-    plain, _ = convert_parameters(schema, wide=True)
-    subset, _ = convert_parameters(schema, wide=False)
+    plain, _ = convert_parameters(schema, Allowance(), wide=True)
+    subset, _ = convert_parameters(schema, Allowance(), wide=False)
     found = [] if plain is None else list(json_schema_faults(plain))
     return found + ([] if subset is None else list(schema_faults(subset, "parameters")))
 
@@ -119,14 +119,14 @@ def test_both_forms_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["nothing", "no properties"])
 def test_a_function_without_parameters_has_none(name: str) -> None:
-    assert convert_parameters(SCHEMAS[name], wide=True) == (None, False)
-    assert convert_parameters(SCHEMAS[name], wide=False) == (None, False)
+    assert convert_parameters(SCHEMAS[name], Allowance(), wide=True) == (None, False)
+    assert convert_parameters(SCHEMAS[name], Allowance(), wide=False) == (None, False)
 
 
 def test_a_function_that_takes_anything_cannot_be_told_in_the_subset() -> None:
     free = {"type": "object", "additionalProperties": {"type": "string"}}
-    assert convert_parameters(free, wide=True) == (free, False)
-    assert convert_parameters(free, wide=False) == (None, True)
+    assert convert_parameters(free, Allowance(), wide=True) == (free, False)
+    assert convert_parameters(free, Allowance(), wide=False) == (None, True)
 
 
 @pytest.mark.parametrize(
@@ -173,8 +173,8 @@ def test_a_function_that_takes_anything_cannot_be_told_in_the_subset() -> None:
 def test_what_loses_nothing(given: Json, as_json_schema: Json, subset: Json) -> None:
     if subset.get("default"):
         subset = {**subset, "type": "STRING"}
-    assert convert(given, wide=True) == (as_json_schema, False)
-    assert convert(given, wide=False) == (subset, False)
+    assert convert(given, Allowance(), wide=True) == (as_json_schema, False)
+    assert convert(given, Allowance(), wide=False) == (subset, False)
 
 
 @pytest.mark.parametrize(
@@ -191,15 +191,15 @@ def test_what_loses_nothing(given: Json, as_json_schema: Json, subset: Json) -> 
     ids=lambda value: json.dumps(value)[:40],
 )
 def test_what_the_subset_cannot_say_is_lost_there_alone(given: Json, subset: Json) -> None:
-    assert convert(given, wide=True) == (given, False)
-    assert convert(given, wide=False) == (subset, True)
+    assert convert(given, Allowance(), wide=True) == (given, False)
+    assert convert(given, Allowance(), wide=False) == (subset, True)
 
 
 @pytest.mark.parametrize("keyword", ["not", "if", "contains", "propertyNames", "patternProperties", "dependentSchemas"])
 def test_what_gemini_does_not_know_is_lost(keyword: str) -> None:
     schema = {"type": "string", keyword: {"$ref": "#/$defs/x"}}
-    assert convert(schema, wide=True) == ({"type": "string"}, True)
-    assert convert(schema, wide=False) == ({"type": "STRING"}, True)
+    assert convert(schema, Allowance(), wide=True) == ({"type": "string"}, True)
+    assert convert(schema, Allowance(), wide=False) == ({"type": "STRING"}, True)
 
 
 def test_a_schema_that_contains_itself_stays_a_reference_or_is_cut_off() -> None:
@@ -225,7 +225,7 @@ def test_what_is_merged_is_one_object() -> None:
 
 
 def test_parameters_are_one_object_in_the_subset() -> None:
-    found, lost = convert_parameters(SCHEMAS["union"], wide=False)
+    found, lost = convert_parameters(SCHEMAS["union"], Allowance(), wide=False)
     assert found == {"type": "OBJECT", "properties": {"a": {"type": "STRING"}, "b": {"type": "STRING"}}}
     assert lost
 
@@ -236,6 +236,29 @@ def test_references_that_double_with_every_step_are_refused(form: Callable[[Json
     with pytest.raises(Failure) as caught:
         form({"$ref": "#/$defs/s0", "$defs": {**defs, "s40": {"type": "string"}}})
     assert caught.value.kind == "invalid_value"
+
+
+def test_what_is_merged_again_and_again_is_refused() -> None:
+    """Few schemas, and yet more work with every step: a request must not hold up the others."""
+    many = {"allOf": [{"required": [str(n)]} for n in range(9000)]}
+    defs: Json = {f"s{n}": {"allOf": [{"$ref": f"#/$defs/s{n + 1}"}] * 2} for n in range(200)}
+    defs["s200"] = obj(**{f"p{n}": {"type": "string"} for n in range(200)})
+    for schema in (obj(a=many), {"$ref": "#/$defs/s0", "$defs": defs}):
+        with pytest.raises(Failure, match="too large"):
+            wide(schema)
+
+
+@pytest.mark.parametrize("form", [wide, narrow])
+def test_what_is_required_is_a_name(form: Callable[[Json], Json]) -> None:
+    odd = {**obj(a={"type": "string"}), "required": [{"a": 1}, "a", 5], "allOf": [{"required": [["a"]]}]}
+    assert form(odd)["required"] == ["a"]
+
+
+def test_the_schemas_of_a_request_have_one_allowance() -> None:
+    allowance, schema = Allowance(), obj(**{f"p{n}": {"type": "string"} for n in range(30_000)})
+    convert(schema, allowance, wide=True)
+    with pytest.raises(Failure, match="too large"):
+        convert(schema, allowance, wide=True)
 
 
 def test_the_same_schema_is_written_the_same_way() -> None:
@@ -268,7 +291,7 @@ def test_no_schema_whatever_breaks_it(schema: Json) -> None:
     before = copy.deepcopy(schema)
     for is_wide in (True, False):
         try:
-            json.dumps(convert_parameters(schema, wide=is_wide))
+            json.dumps(convert_parameters(schema, Allowance(), wide=is_wide))
         except Failure:
             assert "$ref" in json.dumps(schema)
     assert schema == before

@@ -88,6 +88,15 @@ def test_a_call_without_an_id_is_answered_by_its_name() -> None:
     assert parts(contents[2])[0]["functionResponse"] == {"name": "f_", "response": {"result": "r"}}
 
 
+def test_calls_that_share_an_id_are_answered_one_after_another() -> None:
+    """As some servers number them; the next turn begins anew."""
+    shared = [{"id": "0", "function": {"name": name}} for name in "abc"]
+    first, second = ({"role": "assistant", "tool_calls": some} for some in (shared[:2], shared[2:]))
+    _, contents, _ = run(HI, first, result("0"), result("0"), second, result("0"))
+    answered = [part["functionResponse"]["name"] for n in (2, 4) for part in parts(contents[n])]
+    assert answered == ["a", "b", "c"]
+
+
 def test_a_result_that_names_its_function_needs_no_call() -> None:
     _, contents, _ = run(HI, {"role": "tool", "tool_call_id": "x", "name": "f", "content": "r"})
     assert parts(contents[0])[0]["functionResponse"]["name"] == "f"
@@ -101,7 +110,7 @@ def test_a_result_that_names_its_function_needs_no_call() -> None:
         ('{"a":1}', {"a": 1}),
         ("[1]", {"_raw": "[1]"}),
         ("{", {"_raw": "{"}),
-        ("null", {"_raw": "null"}),
+        ("null", {}),
     ],
 )
 def test_arguments_are_an_object(arguments: str, args: Any) -> None:
@@ -160,6 +169,8 @@ def test_what_is_to_be_recalled() -> None:
     signed = {"id": "k", "type": "function", "function": {"name": "f"}, "extra_content": kept}
     given = [HI, calls("a", "b"), {"role": "assistant", "tool_calls": [signed]}, calls("a", "")]
     assert unsigned_calls(msgspec.convert(given, list[Message])) == ["a", "b"]
+    many = [str(n) for n in range(1000)]
+    assert unsigned_calls(msgspec.convert([HI, calls(*many)], list[Message])) == many[-256:]
 
 
 def test_the_signature_of_a_text_goes_back_behind_it() -> None:
@@ -185,6 +196,7 @@ def content(part: Any, model: str = THIRD) -> Any:
     ("url", "wire"),
     [
         ("data:image/PNG;base64,AA==", {"inlineData": {"mimeType": "image/png", "data": "AA=="}}),
+        ("data:image/jpg;base64,AA==", {"inlineData": {"mimeType": "image/jpeg", "data": "AA=="}}),
         ("data:;base64,AA==", {"inlineData": {"mimeType": "text/plain", "data": "AA=="}}),
         ("https://e.org/a.JPG?w=1", {"fileData": {"fileUri": "https://e.org/a.JPG?w=1", "mimeType": "image/jpeg"}}),
         ("https://youtu.be/abc", {"fileData": {"fileUri": "https://youtu.be/abc"}}),

@@ -112,9 +112,17 @@ def test_what_cannot_be_read_is_counted() -> None:
         assert reader.feed("", data) == ()
     assert reader.malformed == 5
     reader.feed("", said(tool_calls=[{"function": {"name": ""}}]))
-    assert reader.malformed == 6
+    chunks = reader.feed("", said("text beside it", tool_calls=[{"function": {"name": None}}]))
+    assert chunks[0].choices[0].delta.content == "text beside it"
+    assert reader.malformed == 7
     with pytest.raises(Truncated):
         reader.close()
+
+
+@pytest.mark.parametrize("odd", [{"a": 1}, "x", 5, [None, "x"], None])
+def test_odd_probabilities_cost_no_text(odd: Any) -> None:
+    (chunk,) = Ollama().reader(ASKED).feed("", line(message={"content": "x"}, logprobs=[{"top_logprobs": odd}]))
+    assert chunk.choices[0].logprobs == {"content": [{"bytes": None, "top_logprobs": []}], "refusal": None}
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_a_message(message: Json, turn: Json, lost: set[str]) -> None:
         ('{"a": 1.10}', {"a": 1.1}),
         ("", {}),
         (" ", {}),
+        ("null", {}),
         ("[1]", {"_raw": "[1]"}),
         ('{"a":', {"_raw": '{"a":'}),
         ("{" * 5000, {"_raw": "{" * 5000}),
@@ -95,6 +96,15 @@ def test_arguments_are_an_object(text: str, arguments: Json) -> None:
 
 def test_what_a_call_has_for_other_vendors_is_lost() -> None:
     assert turns(called("{}", extra_content={"google": {}}))[1] == {"messages[].tool_calls[].extra_content"}
+
+
+def test_calls_that_share_an_id_are_answered_one_after_another() -> None:
+    """As some servers number them; the next turn begins anew."""
+    shared = [{"id": "0", "function": {"name": name}} for name in "abc"]
+    first, second = ({"role": "assistant", "tool_calls": some} for some in (shared[:2], shared[2:]))
+    answer = {"role": "tool", "tool_call_id": "0", "content": "r"}
+    found, _ = turns(first, answer, answer, second, answer)
+    assert [turn["tool_name"] for turn in found if turn["role"] == "tool"] == ["a", "b", "c"]
 
 
 def test_a_result_names_its_tool() -> None:

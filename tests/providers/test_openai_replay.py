@@ -19,6 +19,7 @@ from polymux.errors import Failure, Truncated
 from polymux.providers.base import Asked, Recall
 from polymux.providers.openai import OpenAI
 from polymux.providers.openai_replay import FORMS, Notes
+from polymux.providers.replay import RECENT
 from polymux.providers.replay import SIGNED as SIGNED_MEMBERS
 from polymux.providers.table import rows
 from polymux.surfaces.chat import Chat
@@ -68,6 +69,13 @@ def test_nothing_is_asked_for_without_an_earlier_turn(form: str) -> None:
     names, request = replay(call, asked(form), {})
     assert names == []
     assert request == OpenAI().relay(call, asked(form).to)
+
+
+def test_the_last_answers_are_looked_for_however_many_a_client_claims() -> None:
+    turns = [TURN | {"tool_calls": [CALL | {"id": f"call_h7Tq{n:04}"}]} for n in range(RECENT + 9)]
+    names, request = replay(call_of(USER, *turns), asked("reasoning_content, always"), {})
+    assert names == [f"openai:llm.example/v1:call_h7Tq{n:04}" for n in range(9, RECENT + 9)]
+    assert {turn["reasoning_content"] for turn in messages_of(request)[1:]} == {" "}
 
 
 def test_unknown_members_and_the_rest_pass_as_they_came() -> None:

@@ -57,19 +57,30 @@ def test_credentials_in_an_address_are_not_in_the_name() -> None:
 
 @pytest.mark.parametrize(
     "call",
-    ["call_00_h7Tq2LmN", "chatcmpl-tool-6b3a0c1de4f24e5f9a0b", "D681PevKsx", "toolu_01A2b3C4d5", "call_-81234567890"],
+    [
+        "call_00_h7Tq2LmN",
+        "chatcmpl-tool-6b3a0c1de4f24e5f9a0b",
+        "D681PevKsx",
+        "toolu_01A2b3C4d5",
+        "call_-8231168139794583938",
+    ],
 )
 def test_an_id_of_its_own_is_the_place(call: str) -> None:
     assert place(b"", call, "text") == call == place(b"thread", call)
 
 
 def test_a_long_id_becomes_a_short_place() -> None:
-    assert len(place(b"", "x" * 5000)) == 64
-    assert place(b"", "x" * 5000) != place(b"", "x" * 5001)
+    assert len(place(b"", "x1" * 5000)) == 64
+    assert place(b"", "x1" * 5000) != place(b"", "x1" * 5001)
+    assert place(b"", "x1" * 5000) == place(b"thread", "x1" * 5000)
 
 
-@pytest.mark.parametrize("call", ["functions.get_weather:0", "call_1", "0", "", "call_chatcmpl-upstream_0_0"])
-def test_a_counted_id_is_told_apart_by_the_conversation(call: str) -> None:
+COUNTED = ["functions.get_weather:0", "call_1", "0", "", "call_chatcmpl-upstream_0_0", "call_00000001"]
+NAMED = ["search_documents", "tool_0_list_documents", "getCurrentWeather"]
+
+
+@pytest.mark.parametrize("call", [*COUNTED, *NAMED])
+def test_a_counted_id_or_a_tools_name_is_told_apart_by_the_conversation(call: str) -> None:
     thread = grown(b"", USER)
     assert place(thread, call) == place(thread, call)
     others = [

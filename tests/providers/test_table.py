@@ -227,16 +227,21 @@ def test_all_faults_come_at_once_with_their_place() -> None:
         "c": Provider(name="c", preset="one", line=7),
         "d": Provider(name="d", preset="keyed", line=9),
         "e": Provider(name="e", preset="klingon", line=11),
+        "corp": Provider(name="corp", preset="corp", line=13),
+        "keyd": Provider(name="keyd", preset="keyd", line=15),
     }
     with pytest.raises(ConfigError) as found:
         sources(Config(providers=providers, file="f.toml"), SMALL, {})
     told = [(fault.file, fault.line, fault.field) for fault in found.value.faults]
-    fields = ["a.preset", "b.base_url", "c.api_key", "d.api_key", "e.preset"]
-    assert told == [("f.toml", line, f"providers.{field}") for line, field in zip(range(3, 12, 2), fields, strict=True)]
+    fields = ["a.preset", "b.base_url", "c.api_key", "d.api_key", "e.preset", "corp.preset", "keyd.preset"]
+    assert told == [("f.toml", line, f"providers.{field}") for line, field in zip(range(3, 16, 2), fields, strict=True)]
     messages = [fault.message for fault in found.value.faults]
     assert "did you mean 'one'?" in messages[0]
     assert "ONE_KEY" in messages[2]
     assert "expected one of one, open, keyed" in messages[4]
+    own = 'name of your own needs a preset beside it, such as preset = "openai-compatible"'
+    assert messages[5] == f"unknown preset 'corp', a {own}"
+    assert messages[6] == f"unknown preset 'keyd', did you mean 'keyed'? A {own}"
 
 
 @pytest.mark.parametrize(

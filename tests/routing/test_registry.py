@@ -126,7 +126,10 @@ def test_a_key_sees_and_uses_only_its_models() -> None:
         ("Solo", "'solo'"),
         ("sollo", "'solo'"),
         ("llama-3", "'org/Llama-3'"),
-        ("zzzzzz", "GET /v1/models"),
+        ("zzzzzz", "it may be called 'open/zzzzzz'"),
+        ("oppen/zzzzzz", "it may be called 'open/zzzzzz'"),
+        ("zzzzzz/zzzzzz", "GET /v1/models"),
+        ("oppen/", "GET /v1/models"),
         ("x/smart", "'smart'"),
     ],
 )
@@ -140,6 +143,8 @@ def test_hints_tell_nothing_of_models_that_the_key_may_not_use() -> None:
     with pytest.raises(Failure) as found:
         REGISTRY.find("sollo", Key("k", "k", models=("smart",)))
     assert "solo'" not in found.value.message.replace("'sollo'", "")
+    with pytest.raises(Failure, match="GET /v1/models"):
+        REGISTRY.find("zzzzzz", Key("k", "k", models=("smart",)))
 
 
 def test_discovered_models_make_a_new_registry() -> None:

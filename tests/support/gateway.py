@@ -9,11 +9,13 @@ import sys
 import tempfile
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 from support.raw import Answer, Wire, ask, build, post
+from support.waiting import until
 
 PATIENCE: Final = 20.0
 KEY: Final = "sk-test-0123456789abcdef"
@@ -103,6 +105,12 @@ class Gateway:
     def log(self) -> str:
         """Everything the gateway has printed so far."""
         return "".join(self._lines)
+
+    def said(self, text: str) -> bool:
+        """Whether it has printed this, or does so soon: what it prints comes by a thread of its own."""
+        with suppress(AssertionError):
+            until(lambda: text in self.log())
+        return text in self.log()
 
     def stop(self) -> int:
         """Ask it to end and wait; its exit status."""

@@ -14,9 +14,10 @@ import msgspec
 from polymux.errors import Failure, Truncated
 from polymux.providers.anthropic_fates import FATES
 from polymux.providers.anthropic_replay import recalled, remember
-from polymux.providers.anthropic_request import bent, translate
+from polymux.providers.anthropic_request import translate
 from polymux.providers.base import Asked, Flow
 from polymux.providers.fates import Column, ordered
+from polymux.providers.quirks import bent
 from polymux.providers.replies import KINDS, LONGEST, SPENT, UNREADABLE, error_of, message_of, retry_after
 from polymux.schema.anthropic import (
     BlockKind,
@@ -109,7 +110,7 @@ class Anthropic:
         wire, dropped = translate(request, to, (yield from recalled(request, asked)))
         # the wire has the messages: while it is encoded, a large image need not be held once more
         request = msgspec.structs.replace(request, messages=[])
-        body, lost = bent(wire, request, to.quirks)
+        body, lost = bent(wire, request, to.quirks, FATES)
         dropped = ordered({*dropped, *lost}) if lost else dropped
         return WireRequest("POST", f"{to.base_url}/messages", to.headers, body, dropped=dropped)
 

@@ -13,7 +13,7 @@ import msgspec
 from polymux.providers.anthropic_request import COMPATIBLE, generation
 from polymux.providers.anthropic_turns import Recalled, is_reasoning
 from polymux.providers.base import Asked, Recall
-from polymux.providers.replay import grown, name, pack, place, unpack
+from polymux.providers.replay import RECENT, grown, name, pack, place, unpack
 from polymux.providers.replies import UNREADABLE
 from polymux.schema.anthropic import Json
 from polymux.schema.chat import ChatRequest
@@ -37,7 +37,7 @@ def recalled(request: ChatRequest, asked: Asked) -> Generator[Recall, Mapping[st
             asked.thread = grown(asked.thread, msgspec.to_builtins(message))
     if not wanted:
         return {}
-    found = yield Recall(tuple(wanted.values()))
+    found = yield Recall(tuple(wanted.values())[-RECENT:])
     blocks = {n: _read(found[one]) for n, one in wanted.items() if one in found}
     return {n: several for n, several in blocks.items() if several}
 

@@ -16,7 +16,6 @@ from polymux.errors import Failure
 from polymux.providers.anthropic_fates import FATES
 from polymux.providers.anthropic_turns import NOTHING, Recalled, conversation
 from polymux.providers.fates import asks, ordered
-from polymux.providers.quirks import bend
 from polymux.providers.reasoning import BUDGETS, effort_of
 from polymux.schema.anthropic import (
     MessagesRequest,
@@ -31,8 +30,7 @@ from polymux.schema.anthropic import (
     WebSearchTool,
 )
 from polymux.schema.chat import ChatRequest, FunctionDef, JsonSchema
-from polymux.types import Deployment, Quirks
-from polymux.wire import splice
+from polymux.types import Deployment
 
 # What is judged by its name alone: the parameters of the top level that have no form here.
 _JUDGED: Final = tuple(
@@ -104,27 +102,7 @@ _FREE_INPUT: Final[Mapping[str, Any]] = MappingProxyType(
 )
 
 
-_NONE: Final = Quirks()
 _encode = msgspec.json.Encoder().encode
-
-
-def bent(wire: MessagesRequest, asked: ChatRequest, quirks: Quirks) -> tuple[bytes, tuple[str, ...]]:
-    """The body to send, with what the provider's row says, and the parameters of `asked` that it lacks for that."""
-    body = _encode(wire)
-    if quirks == _NONE:
-        return body, ()
-    fields: dict[str, Any] = dict(splice.parse(body))
-    lost = {name for member in bend(fields, quirks) for name in _askers(member, asked)}
-    return splice.build(fields), ordered(lost)
-
-
-def _askers(member: str, request: ChatRequest) -> list[str]:
-    """The parameters of this request that became a member of the wire's top level; none where it is only our own."""
-    return [
-        name
-        for name in ChatRequest.__struct_fields__
-        if (FATES[name].to or name).partition(".")[0] == member and getattr(request, name) is not None
-    ]
 
 
 def translate(

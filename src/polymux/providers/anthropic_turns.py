@@ -215,7 +215,7 @@ def is_reasoning(block: Json) -> bool:
 
 def _input(arguments: str) -> msgspec.Raw:
     """A call's arguments as an object. Text that is none is wrapped, so that the model sees its own mistake."""
-    if not arguments.strip():
+    if arguments.strip() in ("", "null"):
         return msgspec.Raw(b"{}")
     try:
         _object(arguments)

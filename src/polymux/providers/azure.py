@@ -71,6 +71,8 @@ def _moved(request: WireRequest, to: Deployment) -> WireRequest:
     """A request of OpenAI's dialect at Azure's address for it."""
     path = request.url[len(to.base_url) :]
     if to.api_version:
+        if to.model in (".", ".."):  # a name is the client's to invent, and no way to another path
+            raise Failure("model_not_found", f"there is no deployment {to.model!r}", param="model")
         url = f"{_root(to)}/deployments/{quote(to.model, safe='')}{path}?api-version={to.api_version}"
     else:
         url = f"{_root(to)}/v1{path}"
@@ -84,11 +86,11 @@ class Filtered(Relay):
 
     def __init__(self, wants_usage: bool) -> None:
         super().__init__(wants_usage)
-        self._base: Json = {}  # of the first chunk, once one was needed
+        self._base: Json = {}  # of the first chunk
         self._held: Json = {}  # said of the prompt, for the next chunk
 
     def _block(self, data: bytes) -> bytes | None:
-        return None if self._held or _ODD.search(data) else super()._block(data)
+        return None if self._held or not self._base or _ODD.search(data) else super()._block(data)
 
     def _events(self, events: list[tuple[str, bytes]]) -> bytes:
         mended = ((name, self._mended(data)) for name, data in events)
@@ -97,7 +99,7 @@ class Filtered(Relay):
     def _mended(self, data: bytes) -> bytes:
         """The event as a chunk; nothing for one that waits for the next."""
         odd = _ODD.search(data) is not None
-        if not odd and not self._held:
+        if not odd and self._base and not self._held:
             return data
         try:
             chunk = _any(data)
@@ -107,9 +109,8 @@ class Filtered(Relay):
             return data  # which is told apart further on
         if not odd:
             self._base = {name: chunk[name] for name in _SHARED if name in chunk}
-            chunk |= self._held
-            self._held = {}
-            return _encode(chunk)
+            held, self._held = self._held, {}
+            return _encode(chunk | held) if held else data
         choices = chunk.get("choices")
         if not choices and not chunk.get("usage") and not chunk.get("error"):
             self._held |= {name: value for name, value in chunk.items() if name not in (*_SHARED, "choices", "usage")}

@@ -27,7 +27,7 @@ from polymux.schema.chat import (
     Json,
     TokenUsage,
 )
-from polymux.schema.dify import Answer, Metadata, Progress, Resource
+from polymux.schema.dify import Answer, Metadata, Progress, Resource, Usage
 
 _answer = msgspec.json.Decoder(Answer).decode
 _encode = msgspec.json.Encoder().encode
@@ -39,6 +39,7 @@ _CODE: Final = re.compile(r"[a-z_]{1,64}")  # what else stands there is not pass
 _GONE: Final = "conversation not exists"  # said with not_found, which is any 404
 _USUAL: Final = ("text", "answer", "result")  # names of a workflow's output that is the answer
 _NOTHING: Final = Progress()
+_SILENT: Final = Usage()
 
 
 class Held(msgspec.Struct):
@@ -317,15 +318,19 @@ def _output(data: Progress, asked: Asked) -> str:
 
 def _usage(metadata: Metadata | None) -> TokenUsage | None:
     told = metadata.usage if metadata else None
-    if told is None:
+    if told is None or told == _SILENT:
         return None
-    prompt, completion = max(told.prompt_tokens, 0), max(told.completion_tokens, 0)
-    return TokenUsage(prompt, completion, max(told.total_tokens, 0) or prompt + completion)
+    prompt, completion = _tokens(told.prompt_tokens), _tokens(told.completion_tokens)
+    return TokenUsage(prompt, completion, _tokens(told.total_tokens) or prompt + completion)
+
+
+def _tokens(told: float | None) -> int:
+    return max(int(told or 0), 0)
 
 
 def _total(data: Progress) -> TokenUsage | None:
     """A workflow tells the sum alone."""
-    return None if data.total_tokens is None else TokenUsage(0, 0, max(data.total_tokens, 0))
+    return None if data.total_tokens is None else TokenUsage(0, 0, _tokens(data.total_tokens))
 
 
 def _citations(metadata: Metadata | None, length: int) -> list[Json]:

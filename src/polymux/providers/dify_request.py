@@ -39,12 +39,12 @@ _EXTRA: Final = "messages[].tool_calls[].extra_content"
 
 _SYSTEM: Final = ("system", "developer")
 _PLACE: Final = re.compile(r"\{(query|system|history|user)\}")  # what a variable's text may hold
+_THOUGHT: Final = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _EARLIER: Final = "Earlier in this conversation:"
 _NOW: Final = "The user now says:"
 _JSON_ONLY: Final = "Answer with one valid JSON object and nothing else: no explanation, no code fence."
 
 _DATA_URI: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w.+-]+=[^;,]*)*;base64,", re.IGNORECASE)
-_BLANKS: Final = re.compile(r"\s+")
 # Names of files by type, for what comes without one: Dify judges a file by its name.
 _ENDINGS: Final[Mapping[str, str]] = MappingProxyType(
     {
@@ -82,7 +82,8 @@ class Upload(msgspec.Struct, frozen=True):
 class Thread(msgspec.Struct):
     """A conversation as the client tells it, up to an answer: by it the one at Dify is found again.
 
-    Names are digests of whose it is, and of all that was said: nobody finds another's, an edited one is another.
+    Names are digests of whose it is, and of all that was said: nobody finds another's, an edited one is another. One
+    that began with other variables is another's too: an app may know by them who asks.
     """
 
     owner: str  # how the names begin
@@ -93,7 +94,9 @@ class Thread(msgspec.Struct):
         return f"{self.owner}/{self.said.hex()}"
 
     def add(self, role: str, text: str, files: Sequence[str] = ()) -> None:
-        """A message. Blanks at its ends and the form of its content do not matter, clients change them."""
+        """A message. Blanks at its ends and the form of its content do not matter, clients change them; nor does the
+        thinking that an app tells as text, which many leave out."""
+        text = _THOUGHT.sub("", text, 1) if role == "assistant" else text
         self.said = sha256(self.said + msgspec.json.encode([role, text.strip(), files])).digest()
         self.long = self.long or role == "assistant"
 
@@ -147,7 +150,9 @@ def turn_of(request: ChatRequest, asked: Asked) -> Turn:
         dropped.add("safety_identifier")
     old, new = _split(request.messages)
     files = _files(new, len(old))
-    before = Thread(f"dify/{asked.to.provider}/{asked.caller}", sha256(msgspec.json.encode([kind, user])).digest())
+    whose = [kind, user, request.metadata] if request.metadata else [kind, user]
+    said = sha256(msgspec.json.encode(whose, order="sorted")).digest()
+    before = Thread(f"dify/{asked.to.provider}/{asked.caller}", said)
     before.follow(old)
     so_far = before.copy()
     so_far.follow(new)
@@ -378,7 +383,7 @@ def _named(place: str, kind: str, name: str, where: str) -> File | Upload:
 
 def _decoded(text: str, where: str) -> bytes:
     try:
-        data = base64.b64decode(_BLANKS.sub("", text), validate=True)
+        data = base64.b64decode("".join(text.split()), validate=True)
     except (binascii.Error, ValueError):
         data = b""
     if not data:

@@ -18,10 +18,11 @@ from polymux.errors import Failure, Truncated
 from polymux.providers.base import Asked, Flow, Recall
 from polymux.providers.embeddings import texts
 from polymux.providers.fates import Column, asks, ordered
-from polymux.providers.gemini_answer import Answer, logprobs
+from polymux.providers.gemini_answer import MADE, Answer, logprobs
 from polymux.providers.gemini_fates import EMBEDDING_FATES, FATES
-from polymux.providers.gemini_request import address, bent, translate
+from polymux.providers.gemini_request import address, translate
 from polymux.providers.gemini_turns import unsigned_calls
+from polymux.providers.quirks import bent
 from polymux.providers.replies import (
     KINDS,
     LONGEST_WAIT,
@@ -57,12 +58,14 @@ from polymux.schema.gemini import (
     ModelList,
     Part,
     Reply,
+    Totals,
     UsageMetadata,
 )
 from polymux.types import Deployment, WireRequest
 
 _reply = msgspec.json.Decoder(Reply).decode
-_replies = msgspec.json.Decoder(list[Reply]).decode
+_pieces = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_totals = msgspec.json.Decoder(Totals).decode
 _vectors = msgspec.json.Decoder(BatchEmbedReply).decode
 _model_list = msgspec.json.Decoder(ModelList).decode
 _encode = msgspec.json.Encoder().encode
@@ -77,6 +80,8 @@ _TOO_LONG: Final = ("input token count", "exceeds the maximum number of tokens")
 _CANCELLED: Final = 499
 _LONG_ID: Final = 100  # characters
 _RETRY_INFO: Final = "google.rpc.RetryInfo"
+_TOTAL: Final = b'"totalTokenCount"'  # of usage; Vertex AI has it in the last event alone
+_PROMPT: Final = b'"promptTokenCount"'
 
 
 class Gemini:
@@ -96,14 +101,21 @@ class Gemini:
         url = address(to, "streamGenerateContent?alt=sse" if request.stream else "generateContent")
         # the wire has the messages: while it is encoded, a large image need not be held once more
         request = msgspec.structs.replace(request, messages=[])
-        body, lost = bent(wire, request, to.quirks)
+        body, lost = bent(wire, request, to.quirks, FATES)
         dropped = ordered({*dropped, *lost}) if lost else dropped
         return WireRequest("POST", url, to.headers, body, dropped=dropped)
 
     def read(self, body: bytes, asked: Asked) -> ChatResponse:
         reader = Reader(asked)
-        chunks = [chunk for reply in _whole(body) for chunk in reader.take(reply)] + reader.close()
-        return _gathered(chunks)
+        try:
+            body.decode()  # what is raw so far is read later
+            pieces = map(bytes, _pieces(body)) if body.lstrip()[:1] == b"[" else [body]  # of a stream, not as events
+            chunks = [chunk for piece in pieces for chunk in reader.take(piece)]
+        except UNREADABLE:
+            raise Failure("upstream_unavailable", "the upstream's answer cannot be read") from None
+        if not reader.told:
+            raise Failure("upstream_unavailable", "the upstream's answer has no candidates")
+        return _gathered(chunks + reader.close())
 
     def reader(self, asked: Asked) -> Reader:
         return Reader(asked)
@@ -141,7 +153,7 @@ class Gemini:
             reply = _vectors(body)
         except UNREADABLE:
             reply = BatchEmbedReply()
-        if reply.error is not None:
+        if reply.error:
             raise _in_band(reply.error)
         if reply.embeddings is None:
             raise Failure("upstream_unavailable", "the upstream's answer has no embeddings")
@@ -160,19 +172,18 @@ def _name(to: Deployment, call: str) -> str:
 
 
 def _failure(status: int, error: Json, message: str, pause: float | None = None) -> Failure:
-    details = [one for one in error.get("details") or () if isinstance(one, dict)]
-    reasons = {one.get("reason") for one in details if isinstance(one.get("reason"), str)}
+    given, name = error.get("details"), error.get("status")
+    details = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    name = name if isinstance(name, str) else None
     kind, lower = KINDS.get(status), message.lower()
-    refused = not reasons.isdisjoint(_BAD_KEY) or any(phrase in lower for phrase in _NOT_SERVED)
-    if status in (400, 429) and (refused or error.get("status") in SPENT):
+    refused = any(one.get("reason") in _BAD_KEY for one in details) or any(phrase in lower for phrase in _NOT_SERVED)
+    if status in (400, 429) and (refused or name in SPENT):
         return Failure("upstream_auth_failed", message)
     if kind or not 400 <= status < 500 or status == _CANCELLED:
         return Failure(kind or "upstream_unavailable", message, retry_after=_pause(details) or pause)
     if status == 400 and all(phrase in lower for phrase in _TOO_LONG):
         return Failure("context_length_exceeded", message, param="messages")
-    name = error.get("status")
-    code = _SENT.get(status) or (name if isinstance(name, str) else None)
-    return Failure("upstream_rejected", message, sent=(status, _REQUEST, code))
+    return Failure("upstream_rejected", message, sent=(status, _REQUEST, _SENT.get(status) or name))
 
 
 def _pause(details: Sequence[Json]) -> float | None:
@@ -186,11 +197,11 @@ def _pause(details: Sequence[Json]) -> float | None:
     return None
 
 
-def _in_band(error: Json) -> Failure:
+def _in_band(error: Any) -> Failure:
     """An error inside a 200."""
-    code = error.get("code")
+    told = error_of(_encode({"error": error}))
+    code = told.get("code")
     status = code if isinstance(code, int) and not isinstance(code, bool) else 500
-    told = error_of(_encode(error))
     return _failure(status, told, message_of(told, status, {}, b"{}"))
 
 
@@ -205,7 +216,7 @@ class Reader:
         self._id = ""
         self._answers: dict[int, Answer] = {}
         self._blocked = False
-        self._usage: UsageMetadata | None = None
+        self._totals = b""  # the last piece that told how much was used
         self.malformed = 0  # events that could not be read
 
     @property
@@ -214,21 +225,31 @@ class Reader:
 
     @property
     def usage(self) -> TokenUsage | None:
-        return _token_usage(self._usage) if self._usage else None
+        try:
+            told = _totals(self._totals).usage_metadata
+        except UNREADABLE:  # there is none, or it cannot be read: the answer counts all the same
+            return None
+        return _token_usage(told) if told else None
+
+    @property
+    def told(self) -> bool:
+        """Something of an answer has come."""
+        return self._blocked or bool(self._answers)
 
     def feed(self, event: str, data: bytes) -> Sequence[Chunk]:
         try:
-            return self.take(_reply(data))
+            return self.take(data)
         except UNREADABLE:  # an event that cannot be read is left out and counted
             self.malformed += 1
             return ()
 
-    def take(self, reply: Reply) -> list[Chunk]:
-        """What a piece of the answer says. Raises `Failure` for an error, `UNREADABLE` for arguments that are none."""
-        if reply.error is not None:
+    def take(self, data: bytes) -> list[Chunk]:
+        """What a piece of the answer says. Raises `Failure` for an error, `UNREADABLE` for what is none."""
+        reply = _reply(data)
+        if reply.error:
             raise _in_band(reply.error)
-        if reply.usage_metadata is not None and reply.usage_metadata.total_token_count is not None:
-            self._usage = reply.usage_metadata
+        if _TOTAL in data or (_PROMPT in data and _TOTAL not in self._totals):
+            self._totals = data
         if reply.prompt_feedback is not None and reply.prompt_feedback.block_reason:
             self._blocked = True
         if not self._id:
@@ -249,9 +270,9 @@ class Reader:
             self._remember(answer)
             finish = answer.finish_reason(blocked=self._blocked)
             out.append(self._chunk([ChunkChoice(answer.index, answer.begun(Delta()), finish)]))
-        if self._usage:
+        if usage := self.usage:
             out.append(self._chunk([]))
-            out[-1].usage = _token_usage(self._usage)
+            out[-1].usage = usage
         return out
 
     def _candidate(self, candidate: Candidate) -> ChunkChoice | None:
@@ -275,23 +296,11 @@ class Reader:
 
     def _answer_id(self) -> str:
         """The upstream's id, or one for an answer that came without: no two of a conversation's calls are one."""
-        self._id = self._id or f"gen_{self._asked.created}_{self._asked.carried or 0}"
+        self._id = self._id or f"{MADE}{self._asked.created}_{self._asked.carried or 0}"
         return self._id
 
     def _chunk(self, choices: list[ChunkChoice]) -> Chunk:
         return Chunk(self._id or self._answer_id(), self._asked.created, self._asked.model, choices)
-
-
-def _whole(body: bytes) -> list[Reply]:
-    """A buffered answer; a stream that was not asked for as events is a list of its pieces."""
-    try:
-        body.decode()  # what is raw so far is read later
-        found = _replies(body) if body.lstrip()[:1] == b"[" else [_reply(body)]
-    except UNREADABLE:
-        raise Failure("upstream_unavailable", "the upstream's answer cannot be read") from None
-    if not any(reply.error or reply.candidates or reply.prompt_feedback for reply in found):
-        raise Failure("upstream_unavailable", "the upstream's answer has no candidates")
-    return found
 
 
 def _gathered(chunks: Sequence[Chunk]) -> ChatResponse:
@@ -308,7 +317,7 @@ def _gathered(chunks: Sequence[Chunk]) -> ChatResponse:
         if choice.message.content is None and not choice.message.tool_calls:
             choice.message.content = ""
     last = chunks[-1]
-    return ChatResponse(last.id, last.created, last.model, list(choices.values()), last.usage)
+    return ChatResponse(last.id, last.created, last.model, [choices[n] for n in sorted(choices)], last.usage)
 
 
 def _add(message: AnswerMessage, delta: Delta) -> None:

@@ -6,6 +6,7 @@ Sources: the Gemini API reference (generateContent), recorded streams of the Gem
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from types import MappingProxyType
 from typing import Final
 
@@ -23,6 +24,7 @@ _FINISH: Final[Mapping[str, str]] = MappingProxyType(
     | dict.fromkeys(("IMAGE_SAFETY", "IMAGE_PROHIBITED_CONTENT", "IMAGE_RECITATION", "MODEL_ARMOR"), "content_filter")
 )
 _UNSAID: Final = "FINISH_REASON_UNSPECIFIED"
+MADE: Final = "gen_"  # how the ids begin of answers that came without
 
 
 class Answer:
@@ -123,6 +125,8 @@ class Answer:
     def _emit(self, call: ReplyCall, arguments: str, signature: str | None, answer_id: str, delta: Delta) -> None:
         number = len(self._ids)
         id_ = call.id or f"call_{answer_id}_{self.index}_{number}"
+        if signature and not call.id and answer_id.startswith(MADE):  # such ids come twice: other answers of the second
+            id_ = f"{id_}_{sha256(signature.encode()).hexdigest()[:8]}"
         if id_ in self._ids:
             id_ = f"{id_}_{number}"
         self._ids.append(id_)

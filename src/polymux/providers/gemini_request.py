@@ -15,10 +15,9 @@ import msgspec
 from polymux.errors import Failure
 from polymux.providers.fates import asks, ordered
 from polymux.providers.gemini_fates import FATES
-from polymux.providers.gemini_schema import convert, convert_parameters
+from polymux.providers.gemini_schema import Allowance, convert, convert_parameters
 from polymux.providers.gemini_thinking import generation, thinking
 from polymux.providers.gemini_turns import conversation
-from polymux.providers.quirks import bend
 from polymux.schema.chat import ChatRequest, FunctionDef, JsonSchema
 from polymux.schema.gemini import (
     Content,
@@ -31,8 +30,7 @@ from polymux.schema.gemini import (
     Tool,
     ToolConfig,
 )
-from polymux.types import Deployment, Quirks
-from polymux.wire import splice
+from polymux.types import Deployment
 
 # What is judged by its name alone: the parameters of the top level that have no form here.
 _JUDGED: Final = tuple(
@@ -55,7 +53,6 @@ _JSON_ONLY: Final = "Answer with one valid JSON object and nothing else: no expl
 _FREE_INPUT: Final[Mapping[str, Any]] = MappingProxyType(
     {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 )
-_NONE: Final = Quirks()
 _encode = msgspec.json.Encoder().encode
 
 
@@ -66,25 +63,6 @@ def address(to: Deployment, method: str) -> str:
     if not slash or collection not in ("models", "tunedModels"):
         collection, name = "models", to.model
     return f"{to.base_url}/{collection}/{quote(name, safe='')}:{method}"
-
-
-def bent(wire: GenerateRequest, asked: ChatRequest, quirks: Quirks) -> tuple[bytes, tuple[str, ...]]:
-    """The body to send, with what the provider's row says, and the parameters of `asked` that it lacks for that."""
-    body = _encode(wire)
-    if quirks == _NONE:
-        return body, ()
-    fields: dict[str, Any] = dict(splice.parse(body))
-    lost = {name for member in bend(fields, quirks) for name in _askers(member, asked)}
-    return splice.build(fields), ordered(lost)
-
-
-def _askers(member: str, request: ChatRequest) -> list[str]:
-    """The parameters of this request that became a member of the wire's top level; none where it is only our own."""
-    return [
-        name
-        for name in ChatRequest.__struct_fields__
-        if FATES[name].to.partition(".")[0].removesuffix("[]") == member and getattr(request, name) is not None
-    ]
 
 
 def translate(
@@ -108,6 +86,7 @@ class _Translation:
         self.wire = GenerateRequest(contents)
         self.config = GenerationConfig()
         self.functions: list[FunctionDeclaration] = []
+        self.allowance = Allowance()  # for schemas
 
     def run(self) -> tuple[GenerateRequest, tuple[str, ...]]:
         self._judge()
@@ -186,7 +165,7 @@ class _Translation:
     def _function(self, function: FunctionDef) -> FunctionDeclaration:
         made = FunctionDeclaration(function.name, function.description)
         wide = self._takes("parametersJsonSchema")
-        schema, lost = convert_parameters(function.parameters or {}, wide=wide)
+        schema, lost = convert_parameters(function.parameters or {}, self.allowance, wide=wide)
         if wide:
             made.parameters_json_schema = schema
         else:
@@ -255,7 +234,7 @@ class _Translation:
         if not schema:
             return
         wide = self._takes("responseJsonSchema")
-        found, lost = convert(schema, wide=wide)
+        found, lost = convert(schema, self.allowance, wide=wide)
         if wide:
             self.config.response_json_schema = found
         else:

@@ -9,6 +9,7 @@ Sources: the Gemini API reference (Schema, FunctionDeclaration) and guide (Struc
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, Final
@@ -17,7 +18,8 @@ from polymux.errors import Failure
 
 Json = dict[str, Any]
 
-_MOST: Final = 20_000  # schemas within one, references followed: they can double with every step
+_MOST: Final = 1_000_000  # steps for the schemas of a request: they can double with every reference that is followed
+_SCHEMA: Final = 20  # steps that one costs, beside what is merged into it
 _NULL: Final = "null"
 
 # Keywords that say nothing of a value, or nothing once references are followed.
@@ -40,16 +42,28 @@ _BOUNDS: Final[Mapping[str, tuple[str, int]]] = MappingProxyType(
 )
 
 
-def convert(schema: Json, *, wide: bool) -> tuple[Json, bool]:
+class Allowance:
+    """What is left of the steps that all schemas of a request may take together."""
+
+    def __init__(self) -> None:
+        self._left = _MOST
+
+    def take(self, steps: int) -> None:
+        self._left -= steps
+        if self._left < 0:
+            raise Failure("invalid_value", "a JSON Schema is too large once its references are followed")
+
+
+def convert(schema: Json, allowance: Allowance, *, wide: bool) -> tuple[Json, bool]:
     """The schema in one of the forms, and whether it says less than it did. Raises `Failure` for one that grows
     without measure when its references are followed."""
-    work = _Conversion(schema, wide)
+    work = _Conversion(schema, allowance, wide)
     return work.whole(), work.lost
 
 
-def convert_parameters(schema: Json, *, wide: bool) -> tuple[Json | None, bool]:
+def convert_parameters(schema: Json, allowance: Allowance, *, wide: bool) -> tuple[Json | None, bool]:
     """The same for what a function takes, which must be an object; None for one without any property."""
-    found, lost = convert(schema, wide=wide)
+    found, lost = convert(schema, allowance, wide=wide)
     if wide:
         found = {"type": "object", **found}
     elif found.get("type") != "OBJECT":
@@ -69,18 +83,19 @@ def _united(schema: Json) -> Json:
 
 
 class _Conversion:
-    def __init__(self, root: Json, wide: bool) -> None:
+    def __init__(self, root: Json, allowance: Allowance, wide: bool) -> None:
         self.root, self.wide = root, wide
         self.lost = False
-        self._left = _MOST
+        self._steps = allowance.take
         self._kept: dict[str, str] = {}  # pointers of schemas that contain themselves -> their names
+        self._due: deque[str] = deque()  # those that are still to be converted
 
     def whole(self) -> Json:
         found = self.node(self.root, ("#",))
         kept: Json = {}
-        while len(kept) < len(self._kept):
-            pointer, name = list(self._kept.items())[len(kept)]
-            kept[name] = self.node(self._at(pointer), (pointer,))
+        while self._due:
+            pointer = self._due.popleft()
+            kept[self._kept[pointer]] = self.node(self._at(pointer), (pointer,))
         return found | {"$defs": kept} if kept else found
 
     def node(self, schema: Any, within: tuple[str, ...]) -> Json:
@@ -97,9 +112,7 @@ class _Conversion:
 
     def _flat(self, schema: Json, within: tuple[str, ...]) -> tuple[Json, tuple[str, ...]]:
         """The schema with its reference and its `allOf` merged into it. A reference that is left leads to itself."""
-        self._left -= 1
-        if self._left < 0:
-            raise Failure("invalid_value", "a JSON Schema is too large once its references are followed")
+        self._steps(_SCHEMA + len(within))
         out = {name: value for name, value in schema.items() if name not in ("$ref", "allOf")}
         parts = [one for one in _list(schema.get("allOf")) if isinstance(one, dict)]
         if isinstance(pointer := schema.get("$ref"), str):
@@ -111,6 +124,7 @@ class _Conversion:
         led = within
         for part in parts:
             found, deeper = self._flat(part, within)
+            self._steps(len(led))
             led = tuple(dict.fromkeys((*led, *deeper)))
             self._merge(out, found)
         return out, led
@@ -118,10 +132,12 @@ class _Conversion:
     def _merge(self, out: Json, part: Json) -> None:
         for name, value in part.items():
             held = out.get(name)
+            if isinstance(held, list | dict) and isinstance(value, list | dict):
+                self._steps(len(held) + len(value))
             if name not in out:
                 out[name] = value
             elif name == "required":
-                out[name] = list(dict.fromkeys([*_list(held), *_list(value)]))
+                out[name] = list(dict.fromkeys([*_names(held), *_names(value)]))
             elif name == "properties" and isinstance(held, dict) and isinstance(value, dict):
                 both = {key: {"allOf": [held[key], value[key]]} for key in held.keys() & value.keys()}
                 out[name] = held | value | both
@@ -146,8 +162,10 @@ class _Conversion:
     def _again(self, schema: Json) -> Json:
         pointer = schema["$ref"]
         if self.wide:
-            name = self._kept.setdefault(pointer, f"s{len(self._kept)}")
-            return {"$ref": f"#/$defs/{name}"}  # nothing may stand beside it
+            if pointer not in self._kept:
+                self._kept[pointer] = f"s{len(self._kept)}"
+                self._due.append(pointer)
+            return {"$ref": f"#/$defs/{self._kept[pointer]}"}  # nothing may stand beside it
         self.lost = True
         target = self._at(pointer)
         text = schema.get("description") or (target.get("description") if isinstance(target, dict) else None)
@@ -167,7 +185,7 @@ class _Conversion:
             out["anyOf"] = [self.node(branch, within) for branch in branches]
         if isinstance(given := schema.get("properties"), dict):
             out["properties"] = {name: self.node(value, within) for name, value in given.items()}
-        if required := [name for name in _list(schema.get("required")) if name in out.get("properties", {})]:
+        if required := [name for name in _names(schema.get("required")) if name in out.get("properties", {})]:
             out["required"] = required
         items = schema.get("items")
         if tuple_of := _list(schema.get("prefixItems")) or _list(items):
@@ -261,7 +279,7 @@ class _Conversion:
             self.lost = True
             return
         out["properties"] = found
-        if required := [name for name in _list(schema.get("required")) if name in found]:
+        if required := [name for name in _names(schema.get("required")) if name in found]:
             out["required"] = required
         if len(found) > 1:
             out["propertyOrdering"] = list(found)
@@ -281,6 +299,10 @@ class _Conversion:
 
 def _list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else []
+
+
+def _names(value: Any) -> list[str]:
+    return [one for one in _list(value) if isinstance(one, str)]
 
 
 def _kind(schema: Json, out: Json) -> str | None:

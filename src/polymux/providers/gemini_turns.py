@@ -24,6 +24,7 @@ _DATA_URI: Final = re.compile(r"data:([^;,]*)[^,]*;base64,", re.IGNORECASE)
 _FILES: Final = "https://generativelanguage.googleapis.com/v1beta/"  # where the Files API keeps what is uploaded
 _PDF_BASE64: Final = "JVBERi"  # "%PDF" and what must follow, for files that come without a data URI
 _DETAIL: Final = "messages[].content[].image_url.detail"
+_RECALLED: Final = 256  # calls whose signature is looked up: the API asks for those of the current turn
 _OPENING: Final = "."  # a conversation must open with something from the user
 _BASE64: Final = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _ENCRYPTED: Final = "reasoning.encrypted"
@@ -39,6 +40,8 @@ _TYPES: Final[Mapping[str, str]] = MappingProxyType(
     | {"txt": "text/plain", "md": "text/markdown", "json": "application/json"}
 )
 
+_MEANT: Final[Mapping[str, str]] = MappingProxyType({"image/jpg": "image/jpeg"})  # what clients call it -> its name
+
 # The value that Google documents for calls that none of its models made.
 UNSIGNED: Final = "skip_thought_signature_validator"
 
@@ -47,9 +50,10 @@ _any = msgspec.json.Decoder().decode
 
 
 def unsigned_calls(messages: Sequence[Message]) -> list[str]:
-    """The ids of the calls whose signature the client has not kept."""
+    """The ids of the calls whose signature the client has not kept, of a long conversation the last ones."""
     calls = [call for message in messages for call in message.tool_calls or ()]
-    return list(dict.fromkeys(call.id for call in calls if call.id and not signature_of(call.extra_content)))
+    unsigned = dict.fromkeys(call.id for call in calls if call.id and not signature_of(call.extra_content))
+    return list(unsigned)[-_RECALLED:]
 
 
 def signature_of(extra: Mapping[str, Any] | None) -> str:
@@ -80,7 +84,7 @@ class _Conversation:
         self.signatures, self.lost, self.kind = signatures, lost, kind
         self.system: list[Part] = []
         self.contents: list[Content] = []
-        self._names: dict[str, str] = {}  # id of a call -> its function
+        self._names: dict[str, list[str]] = {}  # id of a call -> its function; of those that share it, one by one
         self._legacy = ""  # id of the last call that came as `function_call`, which has none
 
     def add(self, message: Message, where: str) -> None:
@@ -131,11 +135,12 @@ class _Conversation:
         if message.refusal:
             parts.append(Part(message.refusal))
         parts += self._signed(message)
+        self._names |= {call.id: [] for call in message.tool_calls or ()}
         for n, call in enumerate(message.tool_calls or ()):
             parts.append(self._call(call, f"{where}.tool_calls[{n}]"))
         if message.function_call:
             self._legacy = f"call_legacy_{len(self._names)}"
-            self._names[self._legacy] = message.function_call.name
+            self._names[self._legacy] = [message.function_call.name]
             args = _arguments(message.function_call.arguments)
             parts.append(Part(function_call=FunctionCall(message.function_call.name, args, self._legacy)))
         self._extend("model", parts)
@@ -161,13 +166,14 @@ class _Conversation:
             name, args = call.custom.name, msgspec.Raw(msgspec.json.encode({"input": call.custom.input}))
         else:
             raise Failure("invalid_value", f"a call of type '{call.type}' is not known", param=where)
-        self._names[call.id] = name
+        self._names[call.id].append(name)
         signature = signature or self.signatures.get(call.id, "")
         return Part(function_call=FunctionCall(name, args, call.id or None), thought_signature=signature or None)
 
     def _add_result(self, message: Message, where: str) -> None:
         call = self._legacy if message.role == "function" else message.tool_call_id or ""
-        name = self._names.get(call) or message.name
+        names = self._names.get(call) or [message.name or ""]
+        name = names.pop(0) if len(names) > 1 else names[0]
         if not name:
             raise Failure("invalid_value", "a result without a call before it", param=f"{where}.tool_call_id")
         parts = self._content(message, where)
@@ -207,7 +213,8 @@ class _Conversation:
     def _media(self, url: str, where: str) -> Part:
         """An image, or whatever else a URL leads to: clients send sound and films in the same place."""
         if found := _DATA_URI.match(url):
-            return Part(inline_data=Blob(found[1].lower() or "text/plain", url[found.end() :]))
+            kind = found[1].lower() or "text/plain"
+            return Part(inline_data=Blob(_MEANT.get(kind, kind), url[found.end() :]))
         own = url.startswith(("gs://", _FILES))
         if own or (self.kind.fetches and url.startswith(("https://", "http://"))):
             return Part(file_data=FileData(url, _type_of(url)))
@@ -279,7 +286,7 @@ def detail_of(signature: str) -> dict[str, Any]:
 
 def _arguments(arguments: str) -> msgspec.Raw:
     """A call's arguments as an object. Text that is none is wrapped, so that the model sees its own mistake."""
-    if not arguments.strip():
+    if arguments.strip() in ("", "null"):
         return msgspec.Raw(b"{}")
     try:
         _object(arguments)

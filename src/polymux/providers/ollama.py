@@ -164,7 +164,7 @@ class _Names:
     """The ids of an answer and of its calls: the same whenever the same answer is read."""
 
     def __init__(self, line: Line, created: int) -> None:
-        self._stamp = _DIGITS.sub("", line.created_at) or str(created)
+        self._stamp = _DIGITS.sub("", line.created_at or "") or str(created)
         self._calls = 0
         self._given: set[str] = set()
         self.answer = f"chatcmpl-{self._stamp}"
@@ -265,7 +265,7 @@ class Reader:
 
 
 def _name(call: ReplyCall) -> str:
-    return call.function.name if call.function else ""
+    return (call.function.name or "") if call.function else ""
 
 
 def _arguments(call: ReplyCall) -> str:
@@ -287,12 +287,20 @@ def _usage(line: Line) -> TokenUsage | None:
     return TokenUsage(prompt, completion, prompt + completion)
 
 
+def _objects(given: Any) -> list[Json]:
+    return [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+
+
 def _logprobs(line: Line) -> Json | None:
     """Log probabilities with the members that OpenAI's clients rely on."""
     if not line.logprobs:
         return None
     tokens = [
-        {"bytes": None, **token, "top_logprobs": [{"bytes": None, **top} for top in token.get("top_logprobs") or ()]}
+        {
+            "bytes": None,
+            **token,
+            "top_logprobs": [{"bytes": None, **top} for top in _objects(token.get("top_logprobs"))],
+        }
         for token in line.logprobs
     ]
     return {"content": tokens, "refusal": None}

@@ -34,7 +34,7 @@ def conversation(messages: Sequence[Message], lost: set[str]) -> list[wire.Messa
 class _Conversation:
     def __init__(self, lost: set[str]) -> None:
         self._lost = lost
-        self._names: dict[str, str] = {}  # id of a call -> the tool's name
+        self._names: dict[str, list[str]] = {}  # id of a call -> the tool's name; of those that share it, one by one
 
     def turn(self, message: Message, where: str) -> wire.Message:
         if message.audio:
@@ -44,10 +44,12 @@ class _Conversation:
         self._content(message, turn, where)
         if turn.role == "tool":
             turn.tool_call_id = message.tool_call_id or ""
-            turn.tool_name = message.name or self._names.get(turn.tool_call_id, "")
+            names = self._names.get(turn.tool_call_id) or [""]
+            turn.tool_name = message.name or (names.pop(0) if len(names) > 1 else names[0])
         elif message.name:
             self._lost.add("messages[].name")
         turn.thinking = message.reasoning_content or message.reasoning or ""
+        self._names |= {call.id: [] for call in message.tool_calls or ()}
         for n, call in enumerate(message.tool_calls or ()):
             turn.tool_calls.append(self._call(call, f"{where}.tool_calls[{n}]"))
         if legacy := message.function_call:
@@ -94,13 +96,13 @@ class _Conversation:
             name, arguments = call.custom.name, msgspec.Raw(msgspec.json.encode({"input": call.custom.input}))
         else:
             raise Failure("invalid_value", f"a call of type '{call.type}' is not known", param=where)
-        self._names[call.id] = name
+        self._names[call.id].append(name)
         return wire.ToolCall(wire.FunctionCall(name, arguments), call.id)
 
 
 def _arguments(text: str) -> msgspec.Raw:
     """A call's arguments as an object. Text that is none is wrapped, so that the model sees its own mistake."""
-    if not text.strip():
+    if text.strip() in ("", "null"):
         return msgspec.Raw(b"{}")
     try:
         _object(text)

@@ -15,7 +15,7 @@ import msgspec
 from polymux.errors import Failure
 from polymux.providers.base import Asked, Lane, Recall
 from polymux.providers.quirks import plain
-from polymux.providers.replay import grown, ids, name, pack, place, unpack
+from polymux.providers.replay import RECENT, grown, ids, name, pack, place, unpack
 from polymux.providers.replies import UNREADABLE
 from polymux.schema.openai import Thinking, Thought
 from polymux.types import Usage
@@ -117,7 +117,7 @@ def completed(fields: Json, asked: Asked) -> Generator[Recall, Mapping[str, byte
         return ()
     signed = form.bound and any(turns[n].get("reasoning_details") for n in wanted)
     foreign = ("messages[].reasoning_details",) if signed else ()
-    found = yield Recall(tuple(wanted.values()))
+    found = yield Recall(tuple(wanted.values())[-RECENT:])
     for n, one in wanted.items():
         form.put(turns[n], unpack(found[one]) if one in found else None)
     fields["messages"] = msgspec.Raw(_encode(turns))

@@ -6,14 +6,40 @@ each item of a list: `messages[].name`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
-from polymux.providers.fates import asks
+from polymux.providers.fates import Column, asks, ordered
+from polymux.schema.chat import ChatRequest
 from polymux.types import Quirks
+from polymux.wire import splice
 
 _any = msgspec.json.Decoder().decode
+
+
+_NONE: Final = Quirks()
+_encode = msgspec.json.Encoder().encode
+
+
+def bent(wire: msgspec.Struct, asked: ChatRequest, quirks: Quirks, fates: Column) -> tuple[bytes, tuple[str, ...]]:
+    """The body to send, with what the provider's row says, and the parameters of `asked` that it lacks for that."""
+    body = _encode(wire)
+    if quirks == _NONE:
+        return body, ()
+    fields: dict[str, Any] = dict(splice.parse(body))
+    lost = {name for member in bend(fields, quirks) for name in _askers(member, asked, fates)}
+    return splice.build(fields), ordered(lost)
+
+
+def _askers(member: str, request: ChatRequest, fates: Column) -> list[str]:
+    """The parameters of this request that became a member of the wire's top level; none where it is only our own."""
+    return [
+        name
+        for name in ChatRequest.__struct_fields__
+        if (fates[name].to or name).partition(".")[0].removesuffix("[]") == member
+        and getattr(request, name) is not None
+    ]
 
 
 def bend(fields: dict[str, Any], quirks: Quirks) -> tuple[str, ...]:
@@ -69,9 +95,8 @@ def _drop(fields: dict[str, Any], quirks: Quirks) -> list[str]:
         if name in fields and plain(fields[name]) not in (None, *values):
             del fields[name]
             dropped.append(name)
-    for name in quirks.nonempty:
-        if name in fields and not plain(fields[name]):
-            del fields[name]
+    for path in quirks.nonempty:
+        _spare(fields, path)
     if quirks.roles and "messages" in fields:
         _call(fields, quirks)
     return dropped
@@ -96,6 +121,20 @@ def _taken(items: Any, path: str) -> list[Any]:
         else:
             found += _taken([item.get(name)], inner)
     return found
+
+
+def _spare(fields: dict[str, Any], path: str) -> None:
+    """Leave out what is empty. It asks for nothing, so it is not told."""
+    name, _, inner = path.partition("[].")
+    value = fields.get(name)
+    if not inner:
+        if name in fields and not plain(value):
+            del fields[name]
+    elif isinstance(value, list) or (isinstance(value, msgspec.Raw) and _last(inner) in bytes(value)):
+        fields[name] = plain(value)
+        for item in fields[name] if isinstance(fields[name], list) else ():
+            if isinstance(item, dict) and not item.get(inner):
+                item.pop(inner, None)
 
 
 def _call(fields: dict[str, Any], quirks: Quirks) -> None:

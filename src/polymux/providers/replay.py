@@ -20,10 +20,13 @@ from polymux.types import Deployment
 # Members of messages that hold what a vendor has signed or encrypted: for rows that take them alone (`Quirks.takes`).
 SIGNED: Final = ("messages[].reasoning_details", "messages[].tool_calls[].extra_content")
 
+RECENT: Final = 256  # answers that are looked for, the last ones; a client can claim any number
 _LONG: Final = 32 * 1024  # bytes; what is longer is compressed, and may then be short enough to be kept
 _COMPRESSED: Final = b"\0"  # how such a value begins
 _MOST: Final = 1024 * 1024  # bytes that are worth the attempt
-_TAIL: Final = re.compile(r"[A-Za-z0-9]{8,}$")  # of an id that no other call has, and not "functions.search:0"
+# The tail of an id that no other call has: letters and digits mixed, or a long number. Ids that are counted
+# (`functions.search:0`, `call_00000001`) and names of tools, which some servers make ids of, are not such.
+_TAIL: Final = re.compile(r"(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{8,}$|[0-9]{16,}$")
 
 _encode = msgspec.json.Encoder(order="sorted").encode
 
@@ -37,8 +40,9 @@ def name(to: Deployment, place: str, *, bound: bool = False) -> str:
 
 def place(thread: bytes, call: str, text: str = "") -> str:
     """Where in which conversation an answer stands: the id of its first call says so, if it is one of a kind. Some
-    servers count their calls (`functions.search:0`), and answers without calls have no id; those are told apart by
-    all that was said before (`thread`), and by themselves. So one conversation cannot be given another's reasoning.
+    servers count their calls (`functions.search:0`) or call them as the tool, and answers without calls have no id;
+    those are told apart by all that was said before (`thread`), and by themselves. So one conversation cannot be given
+    another's reasoning.
     """
     if _TAIL.search(call):
         return call if len(call) <= 100 else hashlib.sha256(call.encode()).hexdigest()

@@ -131,9 +131,7 @@ def _source(
 
     row = table.get(one.preset) or (_OWN if one.adapter and one.preset == one.name else None)
     if row is None:
-        near = get_close_matches(one.preset, table, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(table)}"
-        fault("preset", f"unknown preset {one.preset!r}, {hint}")
+        fault("preset", f"unknown preset {one.preset!r}, {_instead(one, table)}")
         return None
     base = one.base_url or _variable(row.base_env, Url, env, faults) or row.base_url
     if not base:
@@ -185,12 +183,22 @@ def _source(
     )
 
 
+def _instead(one: given.Provider, table: Mapping[str, Row]) -> str:
+    """What to write in the place of a preset that is not known."""
+    near = get_close_matches(one.preset, table, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else ""
+    if one.preset != one.name:
+        return hint or f"expected one of {', '.join(table)}"
+    own = 'a name of your own needs a preset beside it, such as preset = "openai-compatible"'  # most likely it has none
+    return f"{hint} A{own[1:]}" if hint else own
+
+
 def _check_app(one: given.Provider, row: Row, fault: Callable[[str, str], None]) -> None:
     """What only an app has is given for apps only."""
     if not row.kinds:
         for field in ("inputs", "output"):
             if getattr(one, field):
-                fault(field, "is for applications, and this preset's models are none")
+                fault(field, "is for applications, and this preset has none")
     elif not one.models:
         example = f'models = {{ "my-app" = "{row.kinds[0]}" }}'
         fault("models", f"is missing; name the app and say what kind it is: {example}")

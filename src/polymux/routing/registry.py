@@ -6,6 +6,7 @@ A name is looked up as a route of the configuration; then as a name that a provi
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 from functools import partial
 from typing import Final
@@ -18,6 +19,7 @@ from polymux.routing.names import Names
 from polymux.types import OVER, Key, Route, offered
 
 LONGEST: Final = 512  # characters of a name that only a provider may know; it goes into headers
+_MOST: Final = 3  # names that it may be called by that are told
 
 
 class Registry:
@@ -100,6 +102,8 @@ class Registry:
             hint = f"here it is called {' or '.join(map(repr, meant))}"
         elif like := self._index.like(name, partial(allowed, key)):
             hint = f"the closest names are {', '.join(map(repr, like))}"
+        elif maybe := self._unlisted(name, key):
+            hint = f"no list has it; it may be called {' or '.join(map(repr, maybe))}"
         else:
             hint = "GET /v1/models lists what there is"
         return Failure("model_not_found", f"the model {name!r} does not exist here; {hint}", param="model")
@@ -109,6 +113,16 @@ class Registry:
         owner, _, upstream = name.partition("/")
         found = [f"{one.name}/{upstream}" for one in self.sources.values() if one.open and _alike(one.name, owner)]
         return [public for public in found if upstream and allowed(key, public)]
+
+    def _unlisted(self, name: str, key: Key) -> list[str]:
+        """What it may be with a provider whose list has not come, or has none, and with one that is written so."""
+        owner, slash, upstream = name.partition("/")
+        if slash:
+            owners = get_close_matches(owner, [one.name for one in self.sources.values() if one.open])
+        else:
+            owners = [one.name for one in self.sources.values() if one.open and not one.models]
+        public = [f"{one}/{upstream if slash else name}" for one in owners if upstream or not slash]
+        return [one for one in public if allowed(key, one)][:_MOST]
 
 
 def _alike(one: str, other: str) -> bool:

@@ -70,9 +70,9 @@ class Past(_Wire):
 
 
 class Usage(_Wire):
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    total_tokens: int = 0
+    prompt_tokens: int | float | None = None
+    completion_tokens: int | float | None = None
+    total_tokens: int | float | None = None
 
 
 class Resource(_Wire):
@@ -100,7 +100,7 @@ class Progress(_Wire):
     status: str | None = None
     outputs: Json | None = None
     error: str | None = None
-    total_tokens: int | None = None
+    total_tokens: int | float | None = None
     form_content: str | None = None
 
 

@@ -147,7 +147,7 @@ class ReplyBlob(_Wire):
     data: str = ""
 
 
-class ReplyPart(_Wire):
+class ReplyPart(_Wire, gc=False):
     text: str | None = None
     thought: bool | None = None
     thought_signature: str | None = None
@@ -155,7 +155,7 @@ class ReplyPart(_Wire):
     inline_data: ReplyBlob | None = None
 
 
-class ReplyContent(_Wire):
+class ReplyContent(_Wire, gc=False):
     parts: list[ReplyPart] | None = None
 
 
@@ -210,7 +210,7 @@ class LogprobsResult(_Wire):
     top_candidates: list[TopCandidates] | None = None
 
 
-class Candidate(_Wire):
+class Candidate(_Wire, gc=False):
     content: ReplyContent | None = None
     finish_reason: str | None = None
     index: int | None = None
@@ -241,14 +241,19 @@ class UsageMetadata(_Wire):
     candidates_tokens_details: list[ModalityCount] | None = None
 
 
-class Reply(_Wire):
-    """A whole answer, a piece of one, or an error in the place of one."""
+class Reply(_Wire, gc=False):
+    """A whole answer, a piece of one, or an error in the place of one; without its `Totals`."""
 
     candidates: list[Candidate] | None = None
     prompt_feedback: PromptFeedback | None = None
-    usage_metadata: UsageMetadata | None = None
     response_id: str | None = None
-    error: Json | None = None
+    error: Any = None
+
+
+class Totals(_Wire):
+    """The same, of which only the usage is looked at."""
+
+    usage_metadata: UsageMetadata | None = None
 
 
 # ---- embeddings, models ----------------------------------------------------------------------------------------
@@ -272,7 +277,7 @@ class Vector(_Wire):
 class BatchEmbedReply(_Wire):
     embeddings: list[Vector] | None = None
     usage_metadata: UsageMetadata | None = None
-    error: Json | None = None
+    error: Any = None
 
 
 class Model(_Wire):

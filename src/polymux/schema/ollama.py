@@ -90,7 +90,7 @@ class EmbedRequest(msgspec.Struct):
 
 
 class ReplyFunction(msgspec.Struct):
-    name: str = ""
+    name: str | None = None
     arguments: Any = None
 
 
@@ -111,7 +111,7 @@ class Line(msgspec.Struct):
     created_at: RFC 3339, down to the nanosecond.
     """
 
-    created_at: str = ""
+    created_at: str | None = None
     message: ReplyMessage | None = None
     done: bool = False
     done_reason: str | None = None
