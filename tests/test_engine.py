@@ -326,7 +326,7 @@ async def test_the_status_of_an_error_counts_without_its_reason(upstream: Upstre
 def test_what_no_upstream_was_asked_for_is_not_waited_for() -> None:
     """An attempt that ends before it asks, for a parameter that has no form there."""
     call = Chat().decode(b'{"model": "m", "messages": []}', "req_1", Key("k", "k"))
-    run = Run(call, Chat(), Snapshot(Registry((), (), Route("", ()), 0), Functions({})), Client([]), 0.0, 0.0)
+    run = Run(call, Chat(), Snapshot(Registry((), (), Route("", ()), 0), Functions({})), Client([]))
     run.begin(Step(Deployment("p/m", "p", "m", "openai"), 0.0, "m", "first"))
     run.heard()
     assert run.waited == 0.0

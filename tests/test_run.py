@@ -290,7 +290,7 @@ def test_the_text_of_an_answer_is_measured(said: Said, tokens: int) -> None:
     surface, nobody = Chat(), None
     body = b'{"model":"m","messages":[{"role":"user","content":"Hi"}]}'
     snapshot: Snapshot = nobody  # type: ignore[assignment]  # no price is asked for
-    run = Run(surface.decode(body, "req_1", Key("k", "k")), surface, snapshot, nobody, 0.0, 0.0)  # type: ignore[arg-type]  # nor a client
+    run = Run(surface.decode(body, "req_1", Key("k", "k")), surface, snapshot, nobody)  # type: ignore[arg-type]  # nor a client
     run.committed, run.said = True, said
     assert run._estimated("ok").output == tokens
 

@@ -133,7 +133,7 @@ class Engine:
 
     def run(self, call: Call, surface: Surface, snapshot: Snapshot, sink: Sink) -> Coroutine[Any, Any, None]:
         """Answers the call on `sink`. Raises nothing but cancellation: the client left."""
-        run = Run(call, surface, snapshot, sink, time.time(), time.perf_counter())
+        run = Run(call, surface, snapshot, sink)
         return self._outlive(run) if snapshot.drain else self._serve(run)
 
     async def _outlive(self, run: Run) -> None:

@@ -42,10 +42,9 @@ def failure_head(failure: Failure) -> bytes:
 
 def limit_head(what: bytes, limit: int, verdict: Verdict) -> bytes:
     """The `x-ratelimit-*` headers. `what`: requests or tokens."""
-    return b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n" % (
-        *(what, limit, what, verdict.remaining),
-        *(what, duration(verdict.reset).encode()),
-    )
+    reset = duration(verdict.reset).encode()
+    lines = b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
+    return lines % (what, limit, what, verdict.remaining, what, reset)
 
 
 def _value(text: str) -> str:

@@ -105,44 +105,49 @@ class Said(msgspec.Struct, frozen=True, gc=False):
     size: int = 0
 
 
-class Run(msgspec.Struct, eq=False):
+class Run:
     """One request. A stream's run can say that it is alive (`pulse.Beating`).
 
-    at: Unix seconds; started, begun, asked, first: `time.perf_counter`.
+    at: Unix seconds; started, begun, asked, first: `time.perf_counter`. No struct, whose members are slower to set.
     """
 
-    call: Call
-    surface: Surface
-    snapshot: Snapshot
-    sink: Sink
-    at: float
-    started: float
-    # what it takes of the key's limits
-    requests: Verdict | None = None
-    tokens: Verdict | None = None
-    reserved: int = 0  # tokens
-    inside: bool = False  # it counts as under way
-    # the attempt under way, and its upstream
-    step: Step | None = None
-    attempts: int = 0
-    to: Deployment | None = None
-    dropped: tuple[str, ...] = ()
-    begun: float = 0.0
-    asked: float = -1.0
-    waited: float = 0.0  # seconds for upstreams, up to the first content
-    usage: Usage = NO_USAGE  # as the upstream told it
-    said: Said | None = None
-    # the answer
-    first: float | None = None
-    committed: bool = False
-    settled: bool = False
-    gone: bool = False  # the client, while the answer is read to its end
-    beat: float = 0.0
-    # the attempts that have ended
-    tries: list[Try] = []
-    used: Usage = NO_USAGE
-    paid: int | None = 0  # picodollars; None = a price is not known
-    prices: str = ""
+    __slots__ = (
+        *("call", "surface", "snapshot", "sink", "at", "started"),
+        *("requests", "tokens", "reserved", "inside"),
+        *("step", "attempts", "to", "dropped", "begun", "asked", "waited", "usage", "said"),
+        *("first", "committed", "settled", "gone", "beat"),
+        *("tries", "used", "paid", "prices"),
+    )
+
+    def __init__(self, call: Call, surface: Surface, snapshot: Snapshot, sink: Sink) -> None:
+        self.call, self.surface, self.snapshot, self.sink = call, surface, snapshot, sink
+        self.at = time.time()
+        self.started = time.perf_counter()
+        # what it takes of the key's limits
+        self.requests: Verdict | None = None
+        self.tokens: Verdict | None = None
+        self.reserved = 0  # tokens
+        self.inside = False  # it counts as under way
+        # the attempt under way, and its upstream
+        self.step: Step | None = None
+        self.attempts = 0
+        self.to: Deployment | None = None
+        self.dropped: tuple[str, ...] = ()
+        self.begun = self.asked = self.started
+        self.waited = 0.0  # seconds for upstreams, up to the first content
+        self.usage = NO_USAGE  # as the upstream told it
+        self.said: Said | None = None
+        # the answer
+        self.first: float | None = None
+        self.committed = False
+        self.settled = False
+        self.gone = False  # the client, while the answer is read to its end
+        self.beat = 0.0
+        # the attempts that have ended
+        self.tries: list[Try] = []
+        self.used = NO_USAGE
+        self.paid: int | None = 0  # picodollars; None = a price is not known
+        self.prices = ""
 
     def begin(self, step: Step) -> None:
         """An attempt."""

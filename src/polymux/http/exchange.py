@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final, Protocol
 
-import msgspec
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 HIGH_WATER: Final = 512 * 1024  # bytes waiting for a slow client before the upstream is told to wait
@@ -31,25 +30,28 @@ class Connection(Protocol):
     async def drain(self) -> None: ...
 
 
-class Exchange(msgspec.Struct, eq=False):
-    """One request and the writing of its answer. Implements `engine.Sink`.
+class Exchange:
+    """One request and the writing of its answer. Implements `engine.Sink`."""
 
-    id: x-request-id. extra: header lines of every answer to this request.
-    """
+    __slots__ = (
+        *("_chunked", "_connection", "_head", "body", "done", "extra", "headers", "id"),
+        *("keep_alive", "method", "started", "target", "version"),
+    )
 
-    _connection: Connection
-    method: str
-    target: bytes
-    headers: dict[bytes, bytes]
-    body: bytes = b""
-    id: str = ""
-    extra: bytes = b""
-    version: str = "1.1"
-    keep_alive: bool = True
-    started: bool = False
-    done: bool = False
-    _chunked: bool = True
-    _head: bytes = b""  # of a streamed answer, before its first piece
+    def __init__(self, connection: Connection, method: str, target: bytes, headers: dict[bytes, bytes]) -> None:
+        self._connection = connection
+        self._chunked = True
+        self._head = b""  # of a streamed answer, before its first piece
+        self.method = method
+        self.target = target
+        self.headers = headers
+        self.body = b""
+        self.id = ""  # x-request-id
+        self.extra = b""  # header lines of every answer to this request
+        self.version = "1.1"
+        self.keep_alive = True
+        self.started = False
+        self.done = False
 
     @property
     def client(self) -> str:
@@ -106,4 +108,4 @@ class Exchange(msgspec.Struct, eq=False):
 
     def _start(self, status: int, head: bytes) -> bytes:
         close = b"" if self.keep_alive else b"connection: close\r\n"
-        return b"%b%b%b%b%b\r\n" % (STATUS_LINE[status], self._connection.stamp(), self.extra, head, close)
+        return b"".join((STATUS_LINE[status], self._connection.stamp(), self.extra, head, close, b"\r\n"))

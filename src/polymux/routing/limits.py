@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable
+from functools import lru_cache
 from math import ceil
 from typing import Final
 
@@ -103,5 +104,10 @@ def duration(seconds: float) -> str:
     """As OpenAI writes it in `x-ratelimit-reset-*`: `850ms`, `6s`, `1m30s`."""
     if seconds < 1:
         return f"{ceil(seconds * 1000)}ms"
-    minutes, rest = divmod(ceil(seconds), 60)
+    return _minutes(ceil(seconds))
+
+
+@lru_cache(128)
+def _minutes(seconds: int) -> str:
+    minutes, rest = divmod(seconds, 60)
     return f"{minutes}m{rest}s" if minutes else f"{rest}s"

@@ -108,7 +108,7 @@ class Transport:
             if self._tap is None:
                 reply = Reply(conn, deadline, final)
             else:
-                reply = Tapped(conn, deadline, final, tap=self._tap, to=to)
+                reply = Tapped(conn, deadline, final, self._tap, to)
                 self._tap.sent(to, request)
             used = conn.since
             conn.start(reply, data, rest)

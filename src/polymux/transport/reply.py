@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-import msgspec
-
 from polymux.errors import Failure
 from polymux.transport.coding import Decoder
 
@@ -26,22 +24,39 @@ class Source(Protocol):
     def abort(self) -> None: ...
 
 
-class Reply(msgspec.Struct, eq=False):
+class Reply:
     """One answer. Deadlines are absolute times of the loop's clock; `idle` seconds extend the deadline at each read."""
 
-    _conn: Source
-    deadline: float
-    final: float
-    idle: float = 0.0
-    status: int = 0
-    headers: list[tuple[bytes, bytes]] = []
-    decoder: Decoder | None = None  # of a compressed body
-    complete: bool = False
-    finished: bool = False  # nothing of it is wanted any more; its end may still be on the way
-    _parts: list[bytes] = []
-    _buffered: int = 0
-    _waiter: asyncio.Future[None] | None = None
-    _error: Exception | None = None
+    __slots__ = (
+        "_buffered",
+        "_conn",
+        "_error",
+        "_parts",
+        "_waiter",
+        "complete",
+        "deadline",
+        "decoder",
+        "final",
+        "finished",
+        "headers",
+        "idle",
+        "status",
+    )
+
+    def __init__(self, conn: Source, deadline: float, final: float) -> None:
+        self._conn = conn
+        self._parts: list[bytes] = []
+        self._buffered = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._error: Exception | None = None
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.decoder: Decoder | None = None  # of a compressed body
+        self.complete = False
+        self.finished = False  # nothing of it is wanted any more; its end may still be on the way
+        self.deadline = deadline
+        self.final = final
+        self.idle = 0.0
 
     def header(self, name: bytes) -> str:
         """The first value of a header (lower-case name), or ""."""

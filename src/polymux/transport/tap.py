@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from polymux.transport.reply import MAX_BODY, Reply
+from polymux.transport.reply import MAX_BODY, Reply, Source
 from polymux.types import Deployment, WireRequest
 
 
@@ -21,18 +21,21 @@ class Tap(Protocol):
         """A part of its body, decoded, as the reader gets it."""
 
 
-class Tapped(Reply, kw_only=True):
+class Tapped(Reply):
     """A reply with a listener."""
 
-    tap: Tap
-    to: Deployment
+    __slots__ = ("_tap", "_to")
+
+    def __init__(self, conn: Source, deadline: float, final: float, tap: Tap, to: Deployment) -> None:
+        super().__init__(conn, deadline, final)
+        self._tap, self._to = tap, to
 
     async def block(self) -> bytes:
-        if data := await Reply.block(self):
-            self.tap.received(self.to, data)
+        if data := await super().block():
+            self._tap.received(self._to, data)
         return data
 
     async def whole(self, limit: int = MAX_BODY) -> bytes:
-        data = await Reply.whole(self, limit)
-        self.tap.received(self.to, data)
+        data = await super().whole(limit)
+        self._tap.received(self._to, data)
         return data
