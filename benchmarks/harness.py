@@ -77,7 +77,8 @@ class Target:
         return [need for need in needs if not Path(need).exists() and not shutil.which(need, path=SEARCH_PATH)]
 
     def runs(self, scenario: str) -> bool:
-        return scenario not in self.skip and ("claude" in self.models or not SCENARIOS[scenario].translated)
+        needs = SCENARIOS[scenario].needs
+        return scenario not in self.skip and (not needs or needs in self.models)
 
 
 def targets() -> dict[str, Target]:

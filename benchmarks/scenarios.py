@@ -23,15 +23,18 @@ class Scenario:
     stream: bool
     against: str
     budget: float | None = None  # at most so many times the CPU of nginx
-    translated: bool = False  # needs a model `claude`: the upstream answers in another dialect
+    needs: str = ""  # a model that the target must have: behind it the upstream answers in another dialect
 
 
 SCENARIOS: Final[Mapping[str, Scenario]] = MappingProxyType(
     {
         "small": Scenario("small", 16, False, against="small", budget=5),
         "burst": Scenario("stream", 16, True, against="burst", budget=1.8),
-        "tr-small": Scenario("claude", 16, False, against="small", translated=True),
-        "tr-burst": Scenario("claude-stream", 16, True, against="burst", budget=5, translated=True),
+        "tr-small": Scenario("claude", 16, False, against="small", needs="claude"),
+        "tr-burst": Scenario("claude-stream", 16, True, against="burst", budget=5, needs="claude"),
+        "tr-gemini": Scenario("gemini-stream", 16, True, against="burst", budget=5, needs="gemini"),
+        "tr-ollama": Scenario("ollama-stream", 16, True, against="burst", budget=5, needs="ollama"),
+        "tr-dify": Scenario("dify-stream", 16, True, against="burst", budget=5, needs="dify"),
         "lat1": Scenario("small", 1, False, against="lat1"),
         "big32k": Scenario("big", 16, False, against="big32k"),
         "paced": Scenario("paced", 64, True, against="paced"),
@@ -47,8 +50,11 @@ QUESTION: Final = (
 HISTORY_BYTES: Final = 32_000
 
 
+TRANSLATED: Final = ("claude", "gemini", "ollama", "dify")
+
+
 def bodies(models: Mapping[str, str]) -> dict[str, str]:
-    """Request bodies as JSON by name; `models` maps fast, d50, paced and claude to the names a target gives them."""
+    """Request bodies as JSON by name; `models` maps fast, d50, paced, claude ... to the names a target gives them."""
     system, question = message("system", SYSTEM), message("user", QUESTION)
     short = [system, question]
     long = [*history(system), question]
@@ -59,7 +65,7 @@ def bodies(models: Mapping[str, str]) -> dict[str, str]:
         "stream": request(models["fast"], short, stream=True),
         "paced": request(models["paced"], short, stream=True),
         "claude": request(models.get("claude", ""), short),
-        "claude-stream": request(models.get("claude", ""), short, stream=True),
+        **{f"{name}-stream": request(models.get(name, ""), short, stream=True) for name in TRANSLATED},
     }
 
 

@@ -256,14 +256,14 @@ def test_only_who_translates_is_asked_to(target: str, scenarios: list[str]) -> N
 
 
 def test_bodies() -> None:
-    models = {"fast": "f", "d50": "d", "paced": "p", "claude": "c"}
+    models = {"fast": "f", "d50": "d", "paced": "p", "claude": "c", "gemini": "g", "ollama": "o", "dify": "y"}
     texts = bodies(models)
     assert {scenario.body for scenario in SCENARIOS.values()} == set(texts)
     for scenario in SCENARIOS.values():
         body = json.loads(texts[scenario.body])
         assert body.get("stream", False) is scenario.stream
         assert body["model"] in models.values()
-        assert scenario.translated == (body["model"] == "c")
+        assert body["model"] == models[scenario.needs] if scenario.needs else body["model"] in "fdp"
         assert scenario.against in SCENARIOS
     assert len(texts["small"]) < 1000
     assert HISTORY_BYTES <= len(texts["big"]) < HISTORY_BYTES + 2000
