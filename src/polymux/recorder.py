@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
+from polymux.run import Sink
 from polymux.store.base import Keeping, Spoken
 from polymux.types import Call, Record
 
 FRAMING: Final = 32  # times as large may a stream be as the text in it
-
-
-class Sink(Protocol):
-    """As `run.Sink`."""
-
-    @property
-    def started(self) -> bool: ...
-    @property
-    def full(self) -> bool: ...
-    def respond(self, status: int, head: bytes, body: bytes) -> None: ...
-    def start(self, status: int, head: bytes) -> None: ...
-    def write(self, data: bytes) -> None: ...
-    def end(self, data: bytes) -> None: ...
-    async def drain(self) -> None: ...
 
 
 class Recorder:
