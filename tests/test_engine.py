@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
@@ -20,7 +21,7 @@ from polymux.routing.registry import Registry
 from polymux.run import CLIENT_GONE, Run, Snapshot
 from polymux.schema.chat import Chunk
 from polymux.surfaces.chat import Chat
-from polymux.types import Call, Deployment, Key, Record, Route, Timeouts
+from polymux.types import Call, Deployment, Grant, Key, Record, Route, Timeouts
 from support.house import Client, House, error, route
 from support.peer import looped
 from support.scripts import JSON, Script
@@ -254,6 +255,17 @@ async def test_silence_before_content_is_504(upstream: Upstream) -> None:
     await running
     assert (client.status, error(client)["code"]) == (504, "upstream_timeout")
     await asyncio.to_thread(seen.wait_gone)
+
+
+@looped
+async def test_an_access_token_is_waited_for_no_longer_than_the_answer(upstream: Upstream) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # takes the request, and says nothing
+        grant = Grant(f"http://127.0.0.1:{silent.getsockname()[1]}/token", "client", "secret")
+        house = House(upstream)
+        to = structs.replace(house.openai("text"), grant=grant)
+        client, running = house.start(route(to, timeouts=Timeouts(total=0.05)))
+        await running
+    assert error(client)["code"] == "upstream_timeout"
 
 
 @looped

@@ -248,7 +248,11 @@ class Engine:
             await self._function(run, to, final)
             return
         if to.grant is not None:
-            to = await self.tokens.signed(to)
+            try:
+                async with asyncio.timeout_at(final):
+                    to = await self.tokens.signed(to)
+            except TimeoutError:
+                raise Failure("upstream_timeout", "no access token came in time") from None
         call, adapter = run.call, self._adapters[to.dialect]
         relay = None
         if call.surface in to.serves and not self._altering:
