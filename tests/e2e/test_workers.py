@@ -19,6 +19,7 @@ from support.gateway import KEY, Gateway
 from support.raw import Answer, ask, build, post
 from support.settings import FUNCTIONS, providers
 from support.upstream import Upstream
+from support.waiting import until
 
 ADMIN = "admin-0123456789abcdef"
 WORKERS = 3
@@ -147,7 +148,7 @@ def test_a_reload_at_any_worker_reaches_all(crew: Gateway) -> None:
         assert data == {"reloaded": True, "models": 3, "workers": WORKERS, "needs_restart": []}
         assert set(crowd(crew, 60, name)) == {200}
         assert set(crowd(crew, 60, "one")) == {404}
-    assert crew.log().count("polymux: reloaded: 3 models, 3 workers") == 3
+    until(lambda: crew.log().count("polymux: reloaded: 3 models, 3 workers") == 3)
 
 
 def test_a_fault_keeps_all_of_them_as_they_were_and_is_told_once(crew: Gateway) -> None:
@@ -156,6 +157,7 @@ def test_a_fault_keeps_all_of_them_as_they_were_and_is_told_once(crew: Gateway) 
     assert answer.status == 400
     (fault,) = answer.json()["error"]["faults"]
     assert re.search(r"polymux\.toml:\d+: nonsense", fault)
+    assert crew.said(fault)
     assert crew.log().count(fault) == 1
     os.kill(pid(crew), signal.SIGHUP)
     wait(crew, lambda: crew.log().count(fault) == 2)
